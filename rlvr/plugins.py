@@ -1,0 +1,78 @@
+"""Finds verifiers and sources by name: files at the root, then entry points of installed packages.
+
+A built-in's name is its file's stem (`verifiers/label.py` is `label`); a third party's is the name of
+its entry point in the group `rlvr.verifiers` or `rlvr.sources`. Two of one name are an error. Nothing
+is imported until it is asked for, so a broken plugin harms only the recipe that names it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+import rlvr
+from rlvr.types import Error
+
+T = TypeVar("T")
+GROUPS = {"verifiers": "rlvr.verifiers", "data": "rlvr.sources"}
+
+
+def folders(kind: str) -> list[Path]:
+    """The folders that hold built-ins of a kind: `verifiers`, `prompts` or `data`."""
+    return [folder for base in rlvr.__path__ if (folder := Path(base) / kind).is_dir()]
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """', did you mean X?' or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def names(kind: str) -> dict[str, str]:
+    """Every plugin of a kind: name -> where it comes from. A clash of names is an error."""
+    found: dict[str, str] = {}
+    for folder in folders(kind):
+        for path in sorted(folder.glob("*.py")):
+            if not path.stem.startswith("_"):
+                found[path.stem] = "built in"
+    for point in entry_points(group=GROUPS[kind]):
+        origin = point.dist.name if point.dist else point.value
+        if point.name in found:
+            raise Error(f"{kind}: {point.name!r} is offered by {found[point.name]} and by {origin}; uninstall one")
+        found[point.name] = origin
+    return found
+
+
+def load(kind: str, name: str, base: type[T]) -> type[T]:
+    """The plugin class of that name. Errors name the plugin and the nearest known name."""
+    known = names(kind)
+    if name not in known:
+        raise Error(f"no {kind} plugin {name!r}{suggest(name, known)}; known: {', '.join(sorted(known))}")
+    try:
+        if known[name] == "built in":
+            plugin = _only_class(importlib.import_module(f"rlvr.{kind}.{name}"), base)
+        else:
+            plugin = next(p for p in entry_points(group=GROUPS[kind]) if p.name == name).load()
+    except Error:
+        raise
+    except Exception as error:
+        raise Error(f"{kind} plugin {name!r} ({known[name]}) does not load: {error!r}") from error
+    if not (inspect.isclass(plugin) and issubclass(plugin, base) and not inspect.isabstract(plugin)):
+        raise Error(f"{kind} plugin {name!r} ({known[name]}) is not a concrete subclass of {base.__name__}")
+    if getattr(plugin, "name", None) != name:
+        raise Error(f"{kind} plugin {name!r} calls itself {getattr(plugin, 'name', None)!r}; the names must agree")
+    return plugin
+
+
+def _only_class(module: ModuleType, base: type[T]) -> type[T]:
+    own = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
+    matches = [c for c in own if issubclass(c, base)]
+    if len(matches) != 1:
+        raise Error(f"{module.__name__} defines {len(matches)} subclasses of {base.__name__}; it must define one")
+    return matches[0]

@@ -1,0 +1,101 @@
+"""Renders `prompts/<task>.md`: a head (YAML) and two parts, system and user.
+
+The head names the task, a version and the allowed answers (word -> label). The body is Jinja, run in a
+sandbox, where an undefined name is an error. Only `question.fields` is in reach: the truth cannot leak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from rlvr.plugins import folders, suggest
+from rlvr.types import Error, Question
+
+Messages = list[dict[str, str]]
+_ENV = ImmutableSandboxedEnvironment(
+    undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
+)
+
+
+@dataclass(frozen=True)
+class Template:
+    """One task's prompt. `answers` maps each allowed word to the label that sources and verifiers use."""
+
+    task: str
+    version: str
+    answers: Mapping[str, str]
+    system: str
+    user: str
+    path: Path
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the file: an evaluation records which prompt it asked."""
+        return sha256(self.path.read_bytes()).hexdigest()
+
+    def render(self, question: Question) -> Messages:
+        """The chat messages for one question, from its fields alone."""
+        if question.task != self.task:
+            raise Error(f"prompt {self.path.name} is for task {self.task}, question {question.id} is {question.task}")
+        parts = (("system", self.system), ("user", self.user))
+        return [{"role": role, "content": self._fill(text, question)} for role, text in parts if text]
+
+    def _fill(self, text: str, question: Question) -> str:
+        try:
+            return _compiled(text).render(dict(question.fields)).strip()
+        except Exception as error:  # a template is a user's code: it fails in any way
+            # A syntax error's own text runs over several lines.
+            said = error.message if isinstance(error, jinja2.TemplateError) else repr(error)
+            raise Error(f"prompt {self.path}: question {question.id}: {said}") from error
+
+    def word(self, label: str) -> str:
+        """The allowed word of a label."""
+        for word, known in self.answers.items():
+            if known == label:
+                return word
+        raise Error(f"prompt {self.path}: no allowed answer has the label {label!r}; its head gives {self.answers}")
+
+
+@cache
+def _compiled(text: str) -> jinja2.Template:
+    return _ENV.from_string(text)
+
+
+def load(name: str) -> Template:
+    """The template of a task (`perturbation/direction`) or at a path (`my_prompt.md`)."""
+    candidates = [Path(name)] if name.endswith(".md") else [f / f"{name}.md" for f in folders("prompts")]
+    for path in candidates:
+        if path.is_file():
+            return _read(path)
+    known = sorted({str(p.relative_to(f).with_suffix("")) for f in folders("prompts") for p in f.rglob("*.md")})
+    raise Error(f"no prompt {name!r}{suggest(name, known)}; known: {', '.join(known)}")
+
+
+def _read(path: Path) -> Template:
+    pieces = path.read_text(encoding="utf-8").split("---\n", 2)
+    if len(pieces) != 3 or pieces[0].strip():
+        raise Error(f"prompt {path}: must open with a head between two lines of ---")
+    try:
+        # Every scalar stays a string: YAML would read the words yes and no as true and false.
+        head: Any = yaml.load(pieces[1], Loader=yaml.BaseLoader)
+    except yaml.YAMLError as error:
+        raise Error(f"prompt {path}: the head is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(head, dict) or not {"task", "version", "answers"} <= head.keys():
+        raise Error(f"prompt {path}: the head needs task, version and answers")
+    if not isinstance(head["answers"], dict) or not head["answers"]:
+        raise Error(f"prompt {path}: answers must map each allowed word to its label, as in {{up: up, down: down}}")
+    answers = {str(word).lower(): str(label) for word, label in head["answers"].items()}
+    system, mark, user = pieces[2].lstrip().partition("\n# user\n")
+    opening, _, system = system.partition("\n")
+    if not mark or opening != "# system":
+        raise Error(f"prompt {path}: the body needs a line '# system' and then a line '# user'")
+    return Template(str(head["task"]), str(head["version"]), answers, system.strip(), user.strip(), path)
