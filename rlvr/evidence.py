@@ -1,0 +1,146 @@
+"""From a table of measurements and a knowledge base to Questions, each with its evidence.
+
+Evidence is what related perturbations did to the same readout in the same cells. Everything comes from
+the training split and nothing from the question's own perturbation, so a training question is
+cross-fitted as a held-out one is. The prompt may show single measurements; their vote is truth, for
+verifiers and shortcuts alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rlvr import tables
+from rlvr.knowledge import KnowledgeBase
+from rlvr.types import Error, Question
+
+# Weight of the readout's own rate in a vote, in units of squared cosine. On the validation splits of
+# K562, RPE1 and the T-cell screens the vote's AUROC moves by less than .02 between .01 and .1.
+PRIOR = 0.03
+Votes = NDArray[np.float64]
+
+
+def build_questions(
+    table: pd.DataFrame,
+    knowledge: KnowledgeBase,
+    *,
+    task: str,
+    source: str,
+    labels: Sequence[str],
+    k: int,
+    modality: str,
+    contexts: Mapping[str, str],
+) -> Iterator[Question]:
+    """One Question for each row of a canonical table, in the table's order.
+
+    labels: every label of the task. k: measurements shown. modality: "CRISPRi knockdown". contexts:
+    key in the table's `context` column -> words for the cells. Errors: a table that is not canonical,
+    a context without words.
+    """
+    where = f"{source}, {task}"
+    tables.check(table, labels, where)
+    wordless = sorted(set(table["context"]) - set(contexts))
+    if wordless:
+        raise Error(f"{where}: context {wordless[0]!r} has no words; add it to contexts")
+    table = table.reset_index(drop=True)
+    names = sorted(set(table["perturbation"]))
+    facts = pd.DataFrame({"core": knowledge.core(names), "annotations": knowledge.annotations(names)}, index=names)
+    similarity = knowledge.similarity(names, names)
+    partners = knowledge.partners(names, names)
+    found = knowledge.rows(names)  # an old and a new symbol of one gene are one gene
+    identity = np.where(found >= 0, found, -1 - np.arange(len(names)))
+    gene = pd.Series(range(len(names)), index=names)[table["perturbation"]].to_numpy()
+    label = pd.Series(range(len(labels)), index=list(labels))[table["label"]].to_numpy()
+    training = (table["split"] == "train").to_numpy()
+
+    size = (len(table), len(labels))
+    votes, machines = np.full(size, np.nan), np.full(size, np.nan)
+    nearest = np.full((len(table), k), -1)  # rows of the table
+    for group in table.groupby(["context", "readout"], sort=False).indices.values():
+        rows = np.asarray(group)
+        known = rows[training[rows]]
+        known = known[np.argsort(gene[known], kind="stable")]  # by name, which breaks ties
+        if not len(known):
+            continue
+        other = identity[gene[rows]][:, None] != identity[gene[known]][None, :]
+        close = np.where(other, similarity[np.ix_(gene[rows], gene[known])], 0.0)
+        answers = np.eye(len(labels))[label[known]]
+        rate = _rate(other, answers)
+        votes[rows] = _vote(close**2, answers, rate)
+        machines[rows] = _vote((partners[np.ix_(gene[rows], gene[known])] & other).astype(float), answers, rate)
+        order = np.argsort(-close, axis=1, kind="stable")[:, :k]
+        related = np.take_along_axis(close, order, axis=1) >= 0.005  # below that it would read 0 %
+        nearest[rows, : order.shape[1]] = np.where(related, known[order], -1)
+
+    shown = np.argwhere(nearest >= 0)
+    left, right = gene[shown[:, 0]], gene[nearest[tuple(shown.T)]]
+    shared = _shared(knowledge, names, left, right)
+    ends = np.searchsorted(shown[:, 0], np.arange(len(table) + 1))
+    percent = np.rint(100 * similarity[left, right]).astype(int)
+    for row, (perturbation, readout, context, answer, split) in enumerate(
+        table[list(tables.COLUMNS)].itertuples(index=False, name=None)
+    ):
+        evidence: list[dict[str, Any]] = [
+            {
+                "perturbation": names[right[i]],
+                "answer": labels[label[nearest[tuple(shown[i])]]],
+                "similarity": int(percent[i]),
+                "shared": shared[i],
+            }
+            for i in range(ends[row], ends[row + 1])
+        ]
+        yield Question(
+            id=f"{source}:{task}:{context}:{perturbation}:{readout}",
+            task=task,
+            fields={
+                "perturbation": perturbation,
+                "readout": readout,
+                "context": contexts[context],
+                "modality": modality,
+                "evidence": evidence,
+            },
+            truth={
+                "answer": answer,
+                "neighbours": _named(votes[row], labels),
+                "partners": _named(machines[row], labels),
+                "core": bool(facts["core"].iloc[gene[row]]),
+                "annotations": int(facts["annotations"].iloc[gene[row]]),
+                "context": context,
+            },
+            source=source,
+            split=split,
+        )
+
+
+def _rate(other: NDArray[np.bool_], answers: Votes) -> Votes:
+    """Share of each label among the readout's training rows of other perturbations, each label counted
+    once more (Laplace), [questions, labels]."""
+    counts = other.astype(float) @ answers + 1.0
+    share: Votes = counts / counts.sum(axis=1, keepdims=True)
+    return share
+
+
+def _vote(weights: Votes, answers: Votes, rate: Votes) -> Votes:
+    """Weighted share of each label, shrunk towards the readout's rate by PRIOR; nan where no row weighs
+    anything. weights [questions, rows], answers [rows, labels] one-hot."""
+    total = weights.sum(axis=1, keepdims=True)
+    share: Votes = (weights @ answers + PRIOR * rate) / (total + PRIOR)
+    return np.where(total > 0, share, np.nan)
+
+
+def _named(vote: Votes, labels: Sequence[str]) -> dict[str, float] | None:
+    return None if np.isnan(vote).any() else {name: round(float(p), 6) for name, p in zip(labels, vote, strict=True)}
+
+
+def _shared(
+    knowledge: KnowledgeBase, names: Sequence[str], left: NDArray[np.integer[Any]], right: NDArray[np.integer[Any]]
+) -> list[str]:
+    """The rarest shared annotation of each pair; a pair that comes up often is looked up once."""
+    pairs, place = np.unique(np.stack([left, right], axis=1), axis=0, return_inverse=True)
+    found = knowledge.shared([names[i] for i in pairs[:, 0]], [names[i] for i in pairs[:, 1]])
+    return [found[i] for i in place.reshape(-1)]
