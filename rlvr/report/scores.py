@@ -1,0 +1,213 @@
+"""What `report.json` says, as headline, tables and forest rows: shared by the page and the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rlvr.report.text import Metric, label, lowered, number
+
+STAGES = {"before": "Untrained", "warm_start": "Warm start", "after": "Warm start + GRPO"}
+METRICS = {
+    "parse_rate": "Parse rate",
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro-F1",
+    "auroc": "AUROC, pooled",
+    "auroc_macro_gene": "AUROC, per gene",
+    "auroc_strict": "AUROC, strict",
+    "auroc_effect": "AUROC, effect",
+    "auroc_direction": "AUROC, direction",
+}
+MORE = {"balanced_accuracy": "Balanced accuracy", "f1": "F1", "mcc": "MCC"}  # told in a second table
+SHORTCUTS = {
+    "majority": "always the commonest label of the training split",
+    "readout_frequency": "how often this readout changed in training; the perturbation is not looked at",
+    "perturbation_frequency": "how often this perturbation had an effect elsewhere; the readout is not looked at",
+    "leaked_pairs": "the training label of the same perturbation and readout, in any context",
+    "neighbour_vote": "the training labels of all related perturbations, weighted by similarity",
+    "complex_partners": "the training labels of members of the same protein complex",
+    "core_machinery": "whether the gene belongs to the ribosome, translation, spliceosome or proteasome",
+    "annotation_count": "how well studied the gene is",
+    "evidence_vote": "the vote of the measured knockdowns shown in the prompt, weighted by similarity",
+}
+SECONDARY = {"macro_f1", "auroc_strict"}  # left out of the comparisons that every reader wants
+READS = "the policy reads its evidence"
+MODELS = {"before": "untrained model", "warm_start": "warm-started model", "after": "trained model"}
+COMPARED = {**STAGES, **{name: label(name) for name in SHORTCUTS}}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One sentence of the opening. `answer` is 'Yes', 'No' or, where nothing was measured, ''."""
+
+    answer: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A stage or a shortcut, and its figures in the order of the table's columns (None = not measured)."""
+
+    name: str
+    key: str
+    kind: str  # "stage" or "shortcut"
+    best: bool
+    cells: tuple[Metric | None, ...]
+
+
+@dataclass(frozen=True)
+class Column:
+    """`n` is set where every row of the column has the same; otherwise each cell shows its own."""
+
+    key: str
+    name: str
+    n: int | None
+
+
+@dataclass(frozen=True)
+class Table:
+    task: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One paired comparison."""
+
+    pair: str
+    task: str
+    metric: str
+    figure: Metric
+    main: bool  # a comparison that every reader wants; the others are folded away
+
+    @property
+    def reading(self) -> str:
+        low, high = self.figure.low, self.figure.high
+        if low is None or high is None:
+            return "no interval"
+        return "above 0" if low > 0 else "below 0" if high < 0 else "not told apart from 0"
+
+
+def mapping(found: Any) -> Mapping[str, Any]:
+    """The mapping, or an empty one: a part of an unfinished run may be absent or null."""
+    return found if isinstance(found, Mapping) else {}
+
+
+def metric_name(key: str) -> str:
+    return METRICS.get(key) or MORE.get(key) or label(key)
+
+
+def _phrase(key: str) -> str:
+    """The metric within a sentence: 'AUROC, per gene' -> 'per-gene AUROC'."""
+    name, _, kind = metric_name(key).partition(", ")
+    return f"{kind.replace(' ', '-')} {name}" if kind else name
+
+
+def tasks(report: Mapping[str, Any]) -> list[str]:
+    """Every task that a stage or a shortcut was measured on, in order of appearance."""
+    parts = [mapping(report.get(stage)) for stage in STAGES]
+    parts += [mapping(found) for found in mapping(report.get("baselines")).values()]
+    found = (
+        key for part in parts for key, value in part.items() if isinstance(value, Mapping) and "value" not in value
+    )
+    return list(dict.fromkeys(found))
+
+
+def last_stage(report: Mapping[str, Any]) -> str:
+    """The last stage that was measured: the model whose figures the comparisons are about."""
+    return next((stage for stage in reversed(STAGES) if report.get(stage)), "after")
+
+
+def table(report: Mapping[str, Any], task: str, *, more: bool = False) -> Table:
+    """Stages, then shortcuts, by every metric of METRICS that any of them has; `more`: by the others."""
+    beaten = mapping(mapping(report.get("beats_best_shortcut")).get(task)).get("shortcut")
+    sources = [(name, key, "stage", mapping(report.get(key))) for key, name in STAGES.items() if report.get(key)]
+    baselines = mapping(report.get("baselines"))
+    sources += [(label(key), key, "shortcut", mapping(found)) for key, found in baselines.items()]
+    figures = []
+    for name, key, kind, found in sources:
+        own = {"parse_rate": found.get("parse_rate"), **mapping(found.get(task))}
+        figures.append((name, key, kind, {k: m for k, v in own.items() if (m := Metric.of(v))}))
+    seen = {key for *_, found in figures for key in found}
+    keys = sorted(seen - METRICS.keys()) if more else [key for key in METRICS if key in seen]
+    rows = tuple(
+        Row(name, key, kind, kind == "shortcut" and key == beaten, tuple(found.get(k) for k in keys))
+        for name, key, kind, found in figures
+        if found.keys() & set(keys)
+    )
+    return Table(task, tuple(_column(key, [row.cells[i] for row in rows]) for i, key in enumerate(keys)), rows)
+
+
+def _column(key: str, cells: list[Metric | None]) -> Column:
+    counts = {cell.n for cell in cells if cell is not None}
+    return Column(key, metric_name(key), counts.pop() if len(counts) == 1 else None)
+
+
+def differences(report: Mapping[str, Any]) -> list[Difference]:
+    """Every paired comparison that has a value. Main: with the other stages, the evidence vote and the best
+    shortcut, by accuracy and AUROC."""
+    found = []
+    for pair, by_task in mapping(report.get("comparisons")).items():
+        for task, metrics in mapping(by_task).items():
+            best = mapping(mapping(report.get("beats_best_shortcut")).get(task)).get("shortcut")
+            wanted = pair.partition(" - ")[2] in {*STAGES, "evidence_vote", best}
+            for key in (*METRICS, *sorted(mapping(metrics).keys() - METRICS.keys())):
+                if figure := Metric.of(mapping(metrics).get(key)):
+                    main = wanted and key in METRICS.keys() - SECONDARY
+                    found.append(Difference(_pair(pair), task, metric_name(key), figure, main))
+    return found
+
+
+def _pair(pair: str) -> str:
+    """'after - before' -> 'Warm start + GRPO − untrained'."""
+    first, _, second = pair.partition(" - ")
+    names = [COMPARED.get(key) or label(key) for key in (first, second) if key]
+    return " − ".join([names[0], *map(lowered, names[1:])])
+
+
+def headlines(report: Mapping[str, Any]) -> list[Headline]:
+    """The opening: for each task whether the model beats the best shortcut, and whether it does more than
+    read its evidence. Falls back on the report's own `headline` where nothing was compared."""
+    found = []
+    compared = mapping(report.get("beats_best_shortcut"))
+    several = len(compared) > 1
+    for task, beats in compared.items():
+        where = f" on {task}" if several else ""
+        if difference := Metric.of(beats):
+            yes = beats.get("verdict") == "yes"
+            does = "beats" if yes else "does not beat"
+            name = lowered(label(str(beats.get("shortcut", "unnamed"))))
+            metric = _phrase(str(beats.get("metric", "score")))
+            model = MODELS[last_stage(report)]
+            sentence = f"The {model} {does} the best shortcut{where} ({name}): {metric} {difference.sentence()}."
+            found.append(Headline("Yes" if yes else "No", sentence))
+        found.append(_reading(report, task, mapping(beats), where))
+    if not found and isinstance(report.get("headline"), str):
+        return [Headline("", str(report["headline"]))]
+    return found or [Headline("", "Not known: the run holds no comparison of its model with the shortcuts.")]
+
+
+def _reading(report: Mapping[str, Any], task: str, beats: Mapping[str, Any], where: str) -> Headline:
+    """Reasoning is claimed only where the policy minus the evidence vote has its interval above 0."""
+    by_metric = mapping(
+        mapping(mapping(report.get("comparisons")).get(f"{last_stage(report)} - evidence_vote")).get(task)
+    )
+    keys = [key for key in (str(beats.get("metric")), *METRICS, *by_metric) if "auroc" in key]
+    key, figure = next(((key, found) for key in keys if (found := Metric.of(by_metric.get(key)))), ("", None))
+    if figure is None:
+        return Headline("", f"Whether the policy does more than read its evidence{where} was not measured.")
+    above = figure.low is not None and figure.low > 0
+    claim = "The policy adds to its evidence" if above else label(READS)
+    if beats.get("shortcut") == "evidence_vote" and beats.get("metric") == key and figure == Metric.of(beats):
+        better = "better" if above else "no better"
+        return Headline("", f"{claim}{where}: it is {better} than a vote of the measured knockdowns its prompt shows.")
+    margin = f"policy minus evidence vote, {_phrase(key)} {figure.sentence()}"
+    return Headline("", f"{claim}{where}: {margin}{'' if above else ', not above 0'}.")
+
+
+def described(row: Row, column: int) -> str:
+    """'Warm start 0.712 (0.650 to 0.770)', for the alternative text of a plot."""
+    cell = row.cells[column]
+    return f"{row.name} {number(cell.value)} ({cell.interval})" if cell else f"{row.name} not measured"

@@ -1,0 +1,135 @@
+"""Makes foreign text and numbers fit to be read on the page and in the terminal.
+
+Model output is hostile: it may carry bidirectional overrides, zero-width smuggling, escape sequences or
+a megabyte of one letter. Everything that reaches a reader passes `printable`; HTML escaping is Jinja's.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+LIMIT = 6000  # characters of any one string on the page
+MARKS = 3  # combining marks on one letter that are still a language and not a tower
+HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+# Characters of other categories that show nothing: fillers, joiners, variation selectors.
+BLANKS = frozenset({0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10)})
+
+
+def printable(text: str, limit: int = LIMIT) -> str:
+    """The text with every invisible or direction-changing character spelt out, as in ⟨U+202E⟩ (a run of one as
+    ⟨U+200B × 40⟩), and cut at `limit` characters with a note. Line feeds and tabs stay."""
+    shown: list[str] = []
+    for mark, run in groupby(_marked(text[:limit].replace("\r\n", "\n"))):
+        char, hidden = mark
+        times = sum(1 for _ in run)
+        shown.append(f"⟨U+{ord(char):04X}{f' × {times}' if times > 1 else ''}⟩" if hidden else char * times)
+    cut = len(text) - limit
+    return "".join(shown) + (f" [… {cut:,} more characters not shown …]" if cut > 0 else "")
+
+
+def _marked(text: str) -> Iterator[tuple[str, bool]]:
+    """Each character, and whether it must be spelt out."""
+    marks = 0
+    for char in text:
+        category = unicodedata.category(char)
+        marks = marks + 1 if category in ("Mn", "Me") else 0
+        hidden = category in HIDDEN_CATEGORIES or ord(char) in BLANKS or marks > MARKS
+        yield char, hidden and char not in "\n\t"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A long text as its beginning and its end (where the answer stands), and how many characters lie between."""
+
+    head: str
+    omitted: int
+    tail: str
+
+
+def clip(text: str, head: int = 900, tail: int = 300, lines: int = 24) -> Clip:
+    """Cut the middle out of a text longer than `head + tail` characters, or of more lines than `lines` and a
+    third of that after it."""
+    first, last = text[:head], text[-tail:]
+    if len(text) <= head + tail and text.count("\n") < lines + lines // 3:
+        return Clip(text, 0, "")
+    first = "\n".join(first.split("\n")[:lines])
+    last = "\n".join(last.split("\n")[-(lines // 3) :])
+    last = last[-min(len(last), len(text) - len(first)) :] if len(text) > len(first) else ""
+    return Clip(first, len(text) - len(first) - len(last), last)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure with its 95 % interval and the number of things it was taken over; None where unknown."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int | None
+
+    @classmethod
+    def of(cls, found: Any) -> Metric | None:
+        """Read `{"value", "low", "high", "n"}`; None if there is no finite value."""
+        value = finite(found.get("value")) if isinstance(found, Mapping) else None
+        if value is None:
+            return None
+        n = finite(found.get("n"))
+        return cls(value, finite(found.get("low")), finite(found.get("high")), None if n is None else int(n))
+
+    @property
+    def interval(self) -> str:
+        """'0.690 to 0.790', or a dash."""
+        return "–" if self.low is None or self.high is None else f"{number(self.low)} to {number(self.high)}"
+
+    def sentence(self) -> str:
+        """'+0.041 (95 % interval 0.002 to 0.080, n = 240)', for a difference."""
+        return f"{number(self.value, sign=True)} (95\u00a0% interval {self.interval}, n\u00a0=\u00a0{count(self.n)})"
+
+
+def finite(found: Any) -> float | None:
+    """The number, if it is one and finite; booleans are not numbers here."""
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        return None
+    return float(found) if math.isfinite(found) else None
+
+
+def number(found: float | None, digits: int = 3, *, sign: bool = False) -> str:
+    """A decimal with a true minus sign; a dash for None. A negative zero loses its sign."""
+    if found is None:
+        return "–"
+    rounded = round(found, digits) + 0.0
+    return f"{rounded:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+
+
+def count(found: int | None) -> str:
+    return "unknown" if found is None else f"{found:,}"
+
+
+def duration(seconds: float) -> str:
+    """'48 s', '3 min 20 s' or '2 h 5 min'."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def words(name: str) -> str:
+    """A key as words: `well_formed` -> 'well formed'."""
+    return name.replace("_", " ").strip()
+
+
+def label(name: str) -> str:
+    """A key as a row's name: `evidence_vote` -> 'Evidence vote'."""
+    return words(name)[:1].upper() + words(name)[1:]
+
+
+def lowered(name: str) -> str:
+    """A row's name within a sentence: 'Warm start + GRPO' -> 'warm start + GRPO'."""
+    return name[:1].lower() + name[1:]
