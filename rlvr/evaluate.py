@@ -101,7 +101,7 @@ def _identity(question: Question) -> dict[str, Any]:
         "perturbation": str(question.fields["perturbation"]),
         "readout": str(question.fields["readout"]),
         "split": question.split,
-        "label": str(question.truth["answer"]),
+        "truth": str(question.truth["answer"]),
     }
 
 
@@ -114,7 +114,7 @@ def arrays(table: pd.DataFrame, labels: Sequence[str]) -> metrics.System:
     """What rlvr.metrics needs of evaluation rows, in the order of their question ids."""
     table = table.sort_values("question_id")
     return {
-        "labels": table["label"].tolist(),
+        "labels": table["truth"].tolist(),
         "probabilities": table[[f"p/{label}" for label in labels]].to_numpy(dtype=float),
         "answers": [None if pd.isna(a) else str(a) for a in table["answer"]],
         "label_names": list(labels),
@@ -202,7 +202,13 @@ def _headline(
     # An average over genes means something only over enough of them; T-cell screens have two readouts.
     metric = "auroc_macro_gene" if after["auroc_macro_gene"]["n"] >= ENOUGH_GENES else "auroc"
     known = {name: row[task][metric]["value"] for name, row in baselines.items()}
-    best = max((name for name in known if known[name] is not None), key=lambda name: known[name])
+    defined = [name for name in known if known[name] is not None]
+    if not defined:
+        return {
+            "headline": f"No {metric} can be formed from {after['accuracy']['n']} questions.",
+            "beats_best_shortcut": {},
+        }
+    best = max(defined, key=lambda name: known[name])
     gain, vote = (comparisons[f"{last} - {other}"][task][metric] for other in (best, "evidence_vote"))
     verdict = "yes" if gain["low"] is not None and gain["low"] > 0 else "no"
     sentence = f"Beats the best shortcut ({best}): {verdict}, by {_signed(gain)} {metric}, n = {gain['n']}."

@@ -9,6 +9,7 @@ measured by what it would answer.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -83,9 +84,17 @@ def add_lora(model: PreTrainedModel, options: Mapping[str, Any]) -> PeftModel:
 
 
 def save_adapter(model: PeftModel, folder: Path, base_name: str, base_hash: str) -> None:
-    """The adapter alone, and beside it the name and hash of the base it belongs to."""
-    model.save_pretrained(str(folder), selected_adapters=["default"])
-    write_atomically(folder / "base.json", json.dumps({"name": base_name, "sha256": base_hash}).encode())
+    """The adapter alone, and beside it the name and hash of the base it belongs to; whole or not there."""
+    side = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(side, ignore_errors=True)
+    try:
+        model.save_pretrained(str(side), selected_adapters=["default"])
+        write_atomically(side / "base.json", json.dumps({"name": base_name, "sha256": base_hash}).encode())
+        side.replace(folder)
+    except OSError as error:
+        raise Error(f"cannot write {folder}: {error.strerror}; free some space or choose another output_dir") from error
+    finally:
+        shutil.rmtree(side, ignore_errors=True)
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:

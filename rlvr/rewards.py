@@ -42,6 +42,7 @@ RewardFunction = Callable[..., list[float | None]]
 
 OWN_COLUMNS = ("question_id", "task", "completion", "thought", "answer", "finished", "gate", "reward")
 TRAINER_COLUMNS = ("step", "phase", "group", "prompt", "advantage")  # the trainer adds these to a rollout
+EVALUATION_COLUMNS = ("context", "perturbation", "readout", "split", "truth", "lenient")  # and evaluation these
 ENOUGH = 20  # completions that a verifier must have been asked about before its error rate counts
 
 
@@ -88,7 +89,7 @@ class RewardLayer:
         if not verifiers:
             raise Error("no verifiers: name at least one under `verifiers:` in the recipe")
         for name, entry in verifiers.items():
-            if name in OWN_COLUMNS + TRAINER_COLUMNS or "/" in name:
+            if name in OWN_COLUMNS + TRAINER_COLUMNS + EVALUATION_COLUMNS or "/" in name:
                 raise Error(f"verifier {name!r} would overwrite a column of the rollouts; rename it")
             if not (math.isfinite(entry.weight) and entry.weight >= 0):
                 raise Error(f"verifier {name!r}: weight {entry.weight} must be a number of at least 0")

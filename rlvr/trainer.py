@@ -121,6 +121,27 @@ def engine_options(vllm: Vllm) -> Iterator[None]:
         generation.LLM = plain
 
 
+@contextmanager
+def masked_positions_skipped() -> Iterator[None]:
+    """Leave prompt positions out of the LM head on the CPU, as TRL does on a GPU.
+
+    Without Triton trl 1.16 scores every position and masks afterwards (`compact` in trl/trainer/utils.py,
+    meant for devices that compile a graph per shape). Eager torch does not, and the prompt is most of a
+    batch. Same loss, same gradients; no upstream issue yet.
+    """
+    if torch.cuda.is_available() or not trl.__version__.startswith("1.16."):
+        yield
+        return
+    import trl.trainer.utils as utils
+
+    plain = utils._use_triton
+    utils._use_triton = lambda device: True
+    try:
+        yield
+    finally:
+        utils._use_triton = plain
+
+
 def _keep_cpu_weights_loadable() -> None:
     # vLLM 0.31 packs float32 linears on the CPU and deletes the weight, so the first weight sync fails.
     import vllm._custom_ops as ops

@@ -29,7 +29,7 @@ from rlvr.recipe import Recipe
 from rlvr.report import terminal_summary, write_report
 from rlvr.source import write_atomically
 from rlvr.splits import refuse_leak
-from rlvr.trainer import Trainer, checked_config
+from rlvr.trainer import Trainer, checked_config, masked_positions_skipped
 from rlvr.types import Error
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,8 @@ class Run:
         cpu = not torch.cuda.is_available()
         self.recipe = recipe
         self.state = PartialState(cpu=cpu)
+        if cpu:  # accelerate launch hands each process one thread, whatever the machine has
+            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // self.state.num_processes))
         self.folder = Path(recipe.output_dir)
         self.seconds: dict[str, float] = {}
         common = {"seed": recipe.seed, "report_to": recipe.report_to, "logging_nan_inf_filter": False}
@@ -105,7 +107,8 @@ class Run:
                 processing_class=self.tokenizer,
                 callbacks=[JsonLines(self.folder / "metrics.jsonl", "warm_start")],
             )
-            trainer.train()
+            with masked_positions_skipped():
+                trainer.train()
         self._save("warm_start/adapter")
 
     def grpo(self) -> None:
@@ -122,7 +125,8 @@ class Run:
                 processing_class=self.tokenizer,
                 callbacks=[JsonLines(self.folder / "metrics.jsonl", "grpo")],
             )
-            trainer.train()
+            with masked_positions_skipped():
+                trainer.train()
         self._save("adapter")
 
     def report(self) -> None:
@@ -183,7 +187,10 @@ class Run:
             log.warning("%s exists: moved to %s-%d", self.folder, self.folder, number)
         self.folder.mkdir(parents=True)
         write_atomically(self.folder / "recipe.yaml", yaml.safe_dump(self.recipe.to_dict(), sort_keys=False).encode())
-        write_atomically(self.folder / "versions.json", json.dumps(evaluate.versions(), indent=2).encode())
+        write_atomically(
+            self.folder / "versions.json",
+            json.dumps({**evaluate.versions(), "world_size": self.state.num_processes}, indent=2).encode(),
+        )
 
     @contextmanager
     def _timed(self, name: str) -> Any:

@@ -186,7 +186,7 @@ def evaluation_rows(stage: str, rng: random.Random, hostile: bool) -> list[dict[
                 "perturbation": f"GENE{i}",
                 "readout": HOSTILE[i % 4] if hostile else "RPL3",
                 "split": "validation",
-                "label": truth,
+                "truth": truth,
                 "prompt": json.dumps(prompt()),
                 "completion": text,
                 "thought": None,
@@ -195,8 +195,8 @@ def evaluation_rows(stage: str, rng: random.Random, hostile: bool) -> list[dict[
                 "lenient": answer,
                 f"p/{truth}": p,
                 f"p/{LABELS[truth == 'up']}": 1 - p,
-                "label_verifier": float(answer == truth),
-                "label_verifier/reason": "correct" if answer == truth else "wrong",
+                "label": float(answer == truth),
+                "label/reason": "correct" if answer == truth else "wrong",
             }
         )
     return rows

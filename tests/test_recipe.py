@@ -102,7 +102,9 @@ def test_yaml_cannot_build_objects(tmp_path: Path) -> None:
 
 
 def test_overrides() -> None:
-    recipe = load("quickstart", ["seed=7", "grpo.max_steps=3", "evaluation.stages=[after]", "grpo.learning_rate=1.0e-5"])
+    recipe = load(
+        "quickstart", ["seed=7", "grpo.max_steps=3", "evaluation.stages=[after]", "grpo.learning_rate=1.0e-5"]
+    )
     assert (recipe.seed, recipe.grpo["max_steps"], recipe.evaluation.stages) == (7, 3, ("after",))
     assert recipe.grpo["learning_rate"] == 1e-5
     with pytest.raises(Error, match="write key=value"):

@@ -285,7 +285,7 @@ def test_the_label_none_is_not_mistaken_for_no_answer(tmp_path: Path) -> None:
     run = run_with(tmp_path, report())
     (run / "evaluations").mkdir()
     for stage, answer in (("before", None), ("after", "none")):
-        row = {"question_id": "q", "label": "none", "completion": "c", "answer": answer, "p/none": 0.5}
+        row = {"question_id": "q", "truth": "none", "completion": "c", "answer": answer, "p/none": 0.5}
         pd.DataFrame([row]).to_parquet(run / "evaluations" / f"{stage}.parquet")
     text = " ".join(Page(write_report(run)).text.split())
     assert "unparsed → right" in text

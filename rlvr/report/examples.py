@@ -227,11 +227,11 @@ def _by_question(rows: Sequence[Record]) -> dict[str, Record]:
 
 def _grade(row: Record) -> str:
     answer = row.get("answer")
-    return "unparsed" if answer is None else "right" if answer == row.get("label") else "wrong"
+    return "unparsed" if answer is None else "right" if answer == row.get("truth") else "wrong"
 
 
 def _pair(first: Record, last: Record, names: tuple[str, str], change: str) -> Pair:
-    truth = _text(last.get("label"))
+    truth = _text(last.get("truth"))
     answers = [
         Answer(name, row.get("answer"), clip(_text(row.get("completion"))), finite(row.get(f"p/{truth}")))
         for name, row in zip(names, (first, last), strict=True)
