@@ -34,7 +34,6 @@ def main() -> None:
         }
         run = clone / "runs" / "quickstart"
         report: dict[str, Any] = json.loads((run / "report.json").read_text())
-        seconds["quickstart again, all but training reused"] = timed(["make", "quickstart"], clone, environment)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     kept = ("headline", "n_questions", "n_train", "seed", "machine", "versions", "before", "warm_start", "after")
     result = {

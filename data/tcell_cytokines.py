@@ -79,7 +79,6 @@ class TcellCytokines(Source):
                 "readout": raw["context"].map(READOUTS),
                 "context": raw["context"],
                 "label": raw["label"],
-                "value": raw[["lfc_1", "lfc_2"]].mean(axis=1),  # MAGeCK, cytokine-high over -low, mean of donors
                 "split": raw["gene"].map(splits.assign(sorted(set(raw["gene"])), SHARES, salt="tcell_cytokines")),
             }
         )

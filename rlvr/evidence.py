@@ -39,8 +39,7 @@ def build_questions(
     """One Question for each row of a canonical table, in the table's order.
 
     labels: every label of the task. k: measurements shown. modality: "CRISPRi knockdown". contexts:
-    key in the table's `context` column -> words for the cells. Where the table has a column `value` (the
-    measured effect in the source's unit), each piece of evidence carries it. Errors: a table that is not canonical,
+    key in the table's `context` column -> words for the cells. Errors: a table that is not canonical,
     a context without words.
     """
     where = f"{source}, {task}"
@@ -82,7 +81,6 @@ def build_questions(
     left, right = gene[shown[:, 0]], gene[nearest[tuple(shown.T)]]
     shared = _shared(knowledge, names, left, right)
     ends = np.searchsorted(shown[:, 0], np.arange(len(table) + 1))
-    values = [round(float(v), 2) for v in table["value"]] if "value" in table else []
     percent = np.rint(100 * similarity[left, right]).astype(int)
     for row, (perturbation, readout, context, answer, split) in enumerate(
         table[list(tables.COLUMNS)].itertuples(index=False, name=None)
@@ -93,7 +91,6 @@ def build_questions(
                 "answer": labels[label[nearest[tuple(shown[i])]]],
                 "similarity": int(percent[i]),
                 "shared": shared[i],
-                **({"value": values[nearest[tuple(shown[i])]]} if values else {}),
             }
             for i in range(ends[row], ends[row + 1])
         ]

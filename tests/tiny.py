@@ -26,7 +26,7 @@ CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
+SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<|unk|>"]
 
 
 def planted(evidence: int = 1) -> list[Question]:
@@ -95,18 +95,18 @@ def _turns(question: Question, template: prompts.Template) -> list[dict[str, str
 
 
 def _tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
-    core = Tokenizer(models.BPE())
+    """Whole words: a sequence is a third as long as with byte pairs, and so is a test."""
+    core = Tokenizer(models.WordLevel(unk_token="<|unk|>"))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    core.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=600, special_tokens=SPECIAL, initial_alphabet=alphabet)
-    )
+    core.train_from_iterator([*texts, *alphabet], trainers.WordLevelTrainer(special_tokens=SPECIAL))
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token="<|pad|>",
         eos_token="<|im_end|>",
         bos_token="<|im_start|>",
+        unk_token="<|unk|>",
         chat_template=CHAT,
         clean_up_tokenization_spaces=False,
     )
