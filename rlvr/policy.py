@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlvr import models
@@ -91,8 +92,8 @@ def save_adapter(model: PeftModel, folder: Path, base_name: str, base_hash: str)
         model.save_pretrained(str(side), selected_adapters=["default"])
         write_atomically(side / "base.json", json.dumps({"name": base_name, "sha256": base_hash}).encode())
         side.replace(folder)
-    except OSError as error:
-        raise Error(f"cannot write {folder}: {error.strerror}; free some space or choose another output_dir") from error
+    except (OSError, SafetensorError) as error:  # a full disk is either, by the file that hits it
+        raise Error(f"cannot write {folder}: {error}; free some space or choose another output_dir") from error
     finally:
         shutil.rmtree(side, ignore_errors=True)
 
@@ -185,8 +186,9 @@ class TransformersSampler:
             pad_token_id=tokenizer.pad_token_id,
         )
         generated = out.sequences[:, mask.shape[1] :].tolist()
-        # EOS may equal the padding token: what was written ends at the first EOS.
-        ends = [row.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in row else None for row in generated]
+        # EOS may equal the padding token, and there may be several: what was written ends at the first.
+        stops = _stops(self.model, tokenizer)
+        ends = [next((i for i, token in enumerate(row) if token in stops), None) for row in generated]
         written = [row[:end] for row, end in zip(generated, ends, strict=True)]
         # The cache holds every token but the last, so the slot is read without a second pass over the
         # prompt: what follows each thought is masked out, and positions go on from the thought's end.
@@ -204,6 +206,12 @@ class TransformersSampler:
         texts = tokenizer.batch_decode(written, skip_special_tokens=True)
         shares = slot.normalise(logits)
         return [Answered(t, e is not None, s) for t, e, s in zip(texts, ends, shares, strict=True)]
+
+
+def _stops(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The token ids that end a generation: the tokenizer's and those of the generation config."""
+    known = model.generation_config.eos_token_id
+    return {tokenizer.eos_token_id, *(known if isinstance(known, list) else [known])} - {None}
 
 
 class VllmSampler:

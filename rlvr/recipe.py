@@ -10,6 +10,7 @@ switch) may not be set again inside them.
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,16 @@ from rlvr.types import Error
 from rlvr.verifier import Verifier
 
 T = TypeVar("T")
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.1 reads 1e-5 as a string, and TRL would take it; here it is a number, as in YAML 1.2."""
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), list("-+0123456789")
+)
+
 BUILT_IN = Path(__file__).parent / "recipes"
 TOP = {  # keys of trl's configurations -> where a recipe sets them
     "seed": "seed",
@@ -118,7 +129,7 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         known = sorted(p.stem for p in BUILT_IN.glob("*.yaml"))
         raise Error(f"no recipe {name_or_path!r}{suggest(name_or_path, known)}; known: {', '.join(known)}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Yaml)  # a SafeLoader
     except yaml.YAMLError as error:
         raise Error(f"recipe {path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
@@ -138,7 +149,7 @@ def _override(values: dict[str, Any], override: str) -> None:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
             raise Error(f"override {override!r}: {parent} is not a section")
-    values[last] = yaml.safe_load(text)
+    values[last] = yaml.load(text, _Yaml)
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:

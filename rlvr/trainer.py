@@ -36,6 +36,7 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         self._seconds = {"generate": 0.0, "verify": 0.0}
         with engine_options(recipe.vllm):
             super().__init__(reward_funcs=layer.functions(), **options)
+        layer.eos_token_ids = {*self.eos_token_ids, self._tokenizer.pad_token_id}  # TRL's own test of truncation
         if recipe.vllm.enabled:
             # vLLM seeds the process with its rank, so every seed would sample alike.
             set_seed(recipe.seed + self.accelerator.process_index)

@@ -43,7 +43,8 @@ class Run:
         self.recipe = recipe
         self.state = PartialState(cpu=cpu)
         if cpu:  # accelerate launch hands each process one thread, whatever the machine has
-            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // self.state.num_processes))
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            torch.set_num_threads(max(1, cores // self.state.num_processes))
         self.folder = Path(recipe.output_dir)
         self.seconds: dict[str, float] = {}
         common = {"seed": recipe.seed, "report_to": recipe.report_to, "logging_nan_inf_filter": False}
@@ -62,6 +63,8 @@ class Run:
             self.source = source
             self.questions = list(source.questions())
         self.train = [q for q in self.questions if q.split == "train"]
+        if not self.train:
+            raise Error(f"source {source.name} has no training questions; check its options")
         self.held_out = evaluate.select(self.questions, recipe.evaluation)
         task = self.train[0].task
         self.template = prompts.load(recipe.prompt or task)
@@ -74,7 +77,6 @@ class Run:
             self.base_hash = policy.fingerprint(base)
             set_seed(recipe.seed)
             self.model = policy.add_lora(base, recipe.lora)
-        self.layer.eos_token_ids = {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
         self._check_lengths()
         self._check_batch()
         if self.state.is_main_process:

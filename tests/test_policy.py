@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,20 @@ def test_lora_mistakes_are_one_line(
     with pytest.raises(Error, match=told) as caught:
         policy.add_lora(loaded[0], {"target_modules": ["q_proj"], **options})
     assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_leaves_no_half_adapter(
+    loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase], tmp_path: Path
+) -> None:
+    """A file-size limit stops the write of the weights in the middle, as a full disk does."""
+    base, _ = policy.load_base("smollm2-135m")
+    tuned = policy.add_lora(base, {"r": 8, "target_modules": ["q_proj"]})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(Error, match=r"cannot write .*adapter: .*free some space") as caught:
+            policy.save_adapter(tuned, tmp_path / "adapter", "smollm2-135m", "0" * 64)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []

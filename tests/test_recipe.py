@@ -106,7 +106,7 @@ def test_overrides() -> None:
         "quickstart", ["seed=7", "grpo.max_steps=3", "evaluation.stages=[after]", "grpo.learning_rate=1.0e-5"]
     )
     assert (recipe.seed, recipe.grpo["max_steps"], recipe.evaluation.stages) == (7, 3, ("after",))
-    assert recipe.grpo["learning_rate"] == 1e-5
+    assert recipe.grpo["learning_rate"] == 1e-5  # a number, although YAML 1.1 would read a string
     with pytest.raises(Error, match="write key=value"):
         load("quickstart", ["seed"])
     with pytest.raises(Error, match="model is not a section"):

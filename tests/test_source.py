@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import resource
 from hashlib import sha256
 from pathlib import Path
 
@@ -91,3 +92,18 @@ def test_a_write_that_fails_leaves_neither_half_nor_side_file(tmp_path: Path, mo
         write_atomically(target, b"new")
     assert left(tmp_path) == [target]
     assert target.read_bytes() == b"old"
+
+
+def test_a_full_disk_keeps_the_old_file_and_leaves_no_half(tmp_path: Path) -> None:
+    """A file-size limit stops the write in the middle, as a full disk does."""
+    target = tmp_path / "kept.bin"
+    write_atomically(target, b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(Error, match=r"cannot write .*kept\.bin: .*free some space"):
+            write_atomically(target, b"x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert target.read_bytes() == b"old"
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".kept")]
