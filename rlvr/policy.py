@@ -245,7 +245,12 @@ class VllmSampler:
         options: dict[str, Any] = {"lora_request": self.request, "use_tqdm": False}
         greedy = SamplingParams(temperature=0, max_tokens=max_tokens)
         outs = [o.outputs[0] for o in self.llm.generate([{"prompt_token_ids": e} for e in encoded], greedy, **options)]
-        kept = [list(o.token_ids)[: slot.thought_length(o.token_ids)] for o in outs]
+        # As in the other sampler, whose cache lacks it, the last token of a thought cut short is left out.
+        limits = [len(o.token_ids) - (o.finish_reason != "stop") for o in outs]
+        kept = [
+            list(o.token_ids)[: min(slot.thought_length(o.token_ids), limit)]
+            for o, limit in zip(outs, limits, strict=True)
+        ]
         slots = [{"prompt_token_ids": e + k + slot.ids} for e, k in zip(encoded, kept, strict=True)]
         words = list(slot.words)
         one = SamplingParams(temperature=0, max_tokens=1, allowed_token_ids=words, logprobs=len(words))

@@ -1,7 +1,7 @@
 """The whole loop on a tiny policy made from the quickstart's own text: real SFT, real GRPO, real verifiers.
 
 The world is planted (see tiny.py): the right answer is what the nearest evidence says, and the policy
-starts out following that rule only in part. If rewards teach, held-out accuracy rises.
+starts out unsure of it. If rewards teach, the share of its belief that lies on held-out truths rises.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
+from scipy.stats import bootstrap
 
 from rlvr import evaluate
 from rlvr.recipe import Recipe, load
@@ -43,7 +45,7 @@ LORA = {
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder: Path = tiny.make(tmp_path_factory.mktemp("tiny"), QUESTIONS, follows=0.6, steps=220)
+    folder: Path = tiny.make(tmp_path_factory.mktemp("tiny"), QUESTIONS)
     return folder
 
 
@@ -55,7 +57,7 @@ def recipe(model: Path, out: Path, *overrides: str) -> Recipe:
         "verifiers={label: {weight: 1.0}, format: {weight: 0.2}}",
         f"lora={json.dumps(LORA)}",
         "sft={}",
-        "evaluation.batch_size=121",
+        "evaluation.batch_size=80",
         "evaluation.resamples=200",
         *overrides,
     ]
@@ -81,16 +83,22 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Recipe, "open_source", lambda self: Planted(plain(self)))
 
 
+def belief_in_truth(run: Path, stage: str) -> np.ndarray:
+    """P(measured answer) at the forced slot, by question."""
+    table = pd.read_parquet(run / "evaluations" / f"{stage}.parquet").sort_values("question_id")
+    return np.array([row[f"p/{row['truth']}"] for _, row in table.iterrows()])
+
+
 def test_rewards_raise_held_out_accuracy(model: Path, tmp_path: Path, planted: None) -> None:
-    """GRPO alone, on planted answers: after training, accuracy lies above before and above chance."""
+    """GRPO alone, on planted answers: held-out answers end above chance and above where they began."""
     run = Run(
         recipe(
             model,
             tmp_path / "run",
-            "grpo.max_steps=30",
+            "grpo.max_steps=40",
             "grpo.num_generations=8",
-            "grpo.per_device_train_batch_size=64",
-            "grpo.learning_rate=3.0e-3",
+            "grpo.per_device_train_batch_size=96",
+            "grpo.learning_rate=3e-3",
             "grpo.max_completion_length=40",
         )
     )
@@ -101,22 +109,24 @@ def test_rewards_raise_held_out_accuracy(model: Path, tmp_path: Path, planted: N
 
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     task = "perturbation/response"
-    before, after = report["before"][task]["accuracy"], report["after"][task]["accuracy"]
-    majority = max(report["baselines"]["majority"][task]["accuracy"]["value"], 1 / 3)
-    assert after["low"] > majority
-    assert report["comparisons"]["after - before"][task]["accuracy"]["low"] > 0
-    assert before["n"] == after["n"] >= 200
+    chance = 1 / 3  # the planted world has as many of each answer
+    assert report["after"][task]["accuracy"]["low"] > chance
+    assert report["after"]["parse_rate"]["value"] > 0.95
+    before, after = (belief_in_truth(tmp_path / "run", stage) for stage in ("before", "after"))
+    gain = bootstrap((after - before,), np.mean, random_state=0).confidence_interval
+    assert len(before) >= 150 and gain.low > 0.02
+    assert after.mean() > chance + 0.05
     assert "shortcut" in report["headline"]
 
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     logged = [line for line in metrics if "reward" in line]
-    assert len(logged) == 30
+    assert len(logged) == 40
     assert {"rewards/label/mean", "rewards/format/mean", "time/generate", "time/verify", "time/update"} <= set(
         logged[0]
     )
 
     rows = pd.concat([pd.read_parquet(path) for path in sorted((tmp_path / "run" / "rollouts").glob("*.parquet"))])
-    assert len(rows) == 30 * 64
+    assert len(rows) == 40 * 96
     assert rows.groupby(["step", "group"]).size().eq(8).all()
     assert rows.groupby(["step", "group"])["question_id"].nunique().eq(1).all()
     # What is logged is what trains: the mean of the rows is the metric, and advantages are centred.
@@ -132,7 +142,7 @@ def test_rewards_raise_held_out_accuracy(model: Path, tmp_path: Path, planted: N
     document = evaluate.run(
         recipe(model, tmp_path / "again"), tmp_path / "run" / "adapter", tmp_path / "again", final=False
     )
-    assert document["after"][task]["accuracy"]["value"] == pytest.approx(after["value"], abs=1e-9)
+    assert document["after"][task] == report["after"][task]
 
 
 def test_warm_start_and_grpo_share_one_adapter(model: Path, tmp_path: Path) -> None:

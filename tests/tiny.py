@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,15 +34,20 @@ def planted(evidence: int = 1) -> list[Question]:
     """The quickstart's questions, each answered by its nearest evidence."""
     recipe = load("quickstart", [f"source.evidence={evidence}"])
     asked = [q for q in recipe.open_source().questions() if q.fields["evidence"]]
-    return [
+    told = [
         dataclasses.replace(q, truth={**q.truth, "answer": q.fields["evidence"][0]["answer"], "neighbours": None})
         for q in asked
     ]
+    # As many of each answer, so that nothing is to be had from always giving the commonest.
+    groups = Counter((q.split, q.truth["answer"]) for q in told)
+    least = {split: min(n for (other, _), n in groups.items() if other == split) for split, _ in groups}
+    seen: Counter[tuple[str, str]] = Counter()
+    return [q for q in told if (seen.update([key := (q.split, q.truth["answer"])]) or seen[key]) <= least[q.split]]
 
 
-def make(folder: Path, questions: Sequence[Question], *, follows: float, steps: int, seed: int = 0) -> Path:
-    """A warm-started tiny model in `folder`. It follows the rule in a share `follows` of its examples and
-    answers at random in the rest."""
+def make(folder: Path, questions: Sequence[Question], *, follows: float = 0.5, steps: int = 160, seed: int = 0) -> Path:
+    """A warm-started tiny model in `folder`. It answers as the evidence says in a share `follows` of its
+    examples and at random in the rest: a policy that is not sure."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
     template = prompts.load(questions[0].task)
