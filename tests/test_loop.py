@@ -134,7 +134,9 @@ def test_rewards_raise_held_out_accuracy(model: Path, tmp_path: Path, planted: N
         at = rows[rows["step"] == line["step"]]
         assert at["reward"].mean() == pytest.approx(line["reward"], abs=1e-5)
         assert at["label"].mean() == pytest.approx(line["rewards/label/mean"], abs=1e-5)
-    assert rows.groupby(["step", "group"])["advantage"].mean().abs().max() < 1e-4
+    assert (
+        rows.groupby(["step", "group"])["advantage"].mean().abs().max() < 1e-3
+    )  # float32, divided by small deviations
     assert (rows["reward"] - (rows["label"] + 0.2 * rows["format"])).abs().max() < 1e-6
 
     saved = json.loads((tmp_path / "run" / "adapter" / "base.json").read_text())

@@ -126,13 +126,16 @@ def test_the_prompt_asks_in_words(asked: list[Question]) -> None:
     template = load_prompt("perturbation/response")
     zap = next(q for q in asked if q.id.endswith(":cd4_il2:ZAP70:IL-2"))
     text = template.render(zap)[-1]["content"]
-    first, *evidence = text.splitlines()
+    first, head, *evidence = text.splitlines()
     assert first == (
         "CRISPRi knockdown of ZAP70 in restimulated primary human CD4+ T cells: "
         "is the IL-2-high fraction lower, higher or unchanged?"
     )
-    assert len(evidence) == len(zap.fields["evidence"])
-    assert all(line.rsplit(": ", 1)[1] in template.answers for line in evidence)
+    assert head == "Related knockdowns (similarity %), in IL-2-high against -low cells:"
+    measured = {"down": "depleted", "up": "enriched", "none": "neither"}  # the screen's words, not the answer's
+    assert evidence == [
+        f"{item['perturbation']} {item['similarity']}: {measured[item['answer']]}" for item in zap.fields["evidence"]
+    ]
     assert template.answers == {"lower": "down", "higher": "up", "unchanged": "none"}
 
 
