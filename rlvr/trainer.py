@@ -2,8 +2,8 @@
 
 What it adds to trl.GRPOTrainer: rollouts with every verdict and its advantage as Parquet, and the step
 time split into generate, verify and update. What it patches: engine options that TRL 1.16 has no field
-for (github.com/huggingface/trl/pull/6816), the random state after vLLM starts (pull/7040), and float32
-linear layers on vLLM's CPU build.
+for (github.com/huggingface/trl/pull/6816), the random state after vLLM starts (pull/7040), float32 linear
+layers on vLLM's CPU build, and prompt positions that TRL scores on the CPU only to mask them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import trl
 from transformers import set_seed
 from trl import GRPOTrainer
 
+from rlvr.plugins import suggest
 from rlvr.recipe import Recipe, Vllm
 from rlvr.rewards import RewardLayer
 from rlvr.source import write_atomically
@@ -154,8 +155,6 @@ def _keep_cpu_weights_loadable() -> None:
 
 def checked_config(kind: type, section: str, options: Mapping[str, Any], fixed: Mapping[str, Any]) -> Any:
     """A TRL configuration from a recipe section; a wrong key or value is one clear error."""
-    from rlvr.plugins import suggest
-
     fields = set(kind.__dataclass_fields__)  # type: ignore[attr-defined]
     for key in options:
         if key not in fields:
