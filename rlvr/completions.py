@@ -9,16 +9,14 @@ in the text, whatever the text is.
 
 from __future__ import annotations
 
-import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rlvr.answers import Answers, Fields
 from rlvr.types import Completion
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 SLOT = "</think>\n<answer>"  # what is forced after a thought to read the answer's probability
-# Only ASCII letters lose their case: str.lower would also turn look-alikes (the Kelvin sign) into letters.
-_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 def reference(thought: str, word: str) -> str:
@@ -26,18 +24,17 @@ def reference(thought: str, word: str) -> str:
     return f"<think>{thought}{SLOT}{word}</answer>"
 
 
-def parse(text: str, answers: Mapping[str, str], *, finished: bool = True) -> Completion:
-    """Read a completion. `answers` maps each word that the task allows to its label.
+def parse(text: str, answers: Answers, fields: Fields, *, finished: bool = True) -> Completion:
+    """Read a completion to a question with these fields.
 
-    A thought is given only for text with the full structure; an answer only if, besides, the word is
-    allowed and generation was not cut off.
+    A thought is given only for text with the full structure; an answer only if, besides, the word is a
+    well-formed answer of the task's type and generation was not cut off.
     """
     parts = _split(text.strip())
     if parts is None:
         return Completion(text, None, None, finished)
     thought, word = parts
-    label = answers.get(word.strip().translate(_LOWER)) if finished else None
-    return Completion(text, thought.strip(), label, finished)
+    return Completion(text, thought.strip(), answers.read(word, fields) if finished else None, finished)
 
 
 def _split(text: str) -> tuple[str, str] | None:
@@ -54,11 +51,11 @@ def _split(text: str) -> tuple[str, str] | None:
     return None if head or gap.strip() or rest else (thought, word)
 
 
-def lenient(text: str, answers: Mapping[str, str]) -> str | None:
-    """The label after the last `<answer>` (of the whole text, where there is none), format ignored.
+def lenient(text: str, answers: Answers, fields: Fields) -> str | None:
+    """The answer after the last `<answer>` (of the whole text, where there is none), format ignored.
     Reported beside the strict reading, never instead of it, and never rewarded."""
     tail = text.rpartition("<answer>")[2].partition("<")[0]
-    return answers.get(tail.strip().strip(".*'\"").strip().translate(_LOWER))
+    return answers.read(tail.strip().strip(".*'\"").strip(), fields)
 
 
 def completion_text(completion: str | Sequence[Mapping[str, Any]]) -> str:

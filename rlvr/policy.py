@@ -32,7 +32,8 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Answered:
-    """One sampled completion; `probabilities` maps each label to its share at the forced slot."""
+    """One sampled completion; `probabilities` maps each label to its share at the forced slot, and is empty where
+    the task has no closed set of labels."""
 
     text: str
     finished: bool
@@ -111,7 +112,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
 
 
 class AnswerSlot:
-    """Token ids of the forced slot and of the first token of each allowed answer word."""
+    """Token ids of the forced slot and of the first token of each allowed answer word, if the set is closed."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, answers: Mapping[str, str]) -> None:
         self.tokenizer = tokenizer
@@ -190,6 +191,9 @@ class TransformersSampler:
         stops = _stops(self.model, tokenizer)
         ends = [next((i for i, token in enumerate(row) if token in stops), None) for row in generated]
         written = [row[:end] for row, end in zip(generated, ends, strict=True)]
+        texts = tokenizer.batch_decode(written, skip_special_tokens=True)
+        if not slot.words:
+            return [Answered(text, end is not None, {}) for text, end in zip(texts, ends, strict=True)]
         # The cache holds every token but the last, so the slot is read without a second pass over the
         # prompt: what follows each thought is masked out, and positions go on from the thought's end.
         cached = out.past_key_values.get_seq_length() - mask.shape[1]
@@ -203,7 +207,6 @@ class TransformersSampler:
             past_key_values=out.past_key_values,
             logits_to_keep=1,
         ).logits[:, -1]
-        texts = tokenizer.batch_decode(written, skip_special_tokens=True)
         shares = slot.normalise(logits)
         return [Answered(t, e is not None, s) for t, e, s in zip(texts, ends, shares, strict=True)]
 
@@ -245,6 +248,9 @@ class VllmSampler:
         options: dict[str, Any] = {"lora_request": self.request, "use_tqdm": False}
         greedy = SamplingParams(temperature=0, max_tokens=max_tokens)
         outs = [o.outputs[0] for o in self.llm.generate([{"prompt_token_ids": e} for e in encoded], greedy, **options)]
+        if not slot.words:
+            progress(len(outs))
+            return [Answered(o.text, o.finish_reason == "stop", {}) for o in outs]
         # As in the other sampler, whose cache lacks it, the last token of a thought cut short is left out.
         limits = [len(o.token_ids) - (o.finish_reason != "stop") for o in outs]
         kept = [

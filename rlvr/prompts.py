@@ -1,6 +1,6 @@
 """Renders `prompts/<task>.md`: a head (YAML) and two parts, system and user.
 
-The head names the task, a version and the allowed answers (word -> label). The body is Jinja, run in a
+The head names the task, a version and the type of its answers (rlvr/answers.py). The body is Jinja, run in a
 sandbox, where an undefined name is an error. Only `question.fields` is in reach: the truth cannot leak.
 """
 
@@ -17,6 +17,8 @@ import jinja2
 import yaml
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from rlvr.answers import Answers
+from rlvr.answers import build as build_answers
 from rlvr.plugins import folders, suggest
 from rlvr.types import Error, Question
 
@@ -28,11 +30,11 @@ _ENV = ImmutableSandboxedEnvironment(
 
 @dataclass(frozen=True)
 class Template:
-    """One task's prompt. `answers` maps each allowed word to the label that sources and verifiers use."""
+    """One task's prompt, and the type of answer that it asks for."""
 
     task: str
     version: str
-    answers: Mapping[str, str]
+    answers: Answers
     system: str
     user: str
     path: Path
@@ -41,6 +43,11 @@ class Template:
     def digest(self) -> str:
         """sha256 of the file: an evaluation records which prompt it asked."""
         return sha256(self.path.read_bytes()).hexdigest()
+
+    @property
+    def slot_words(self) -> Mapping[str, str]:
+        """word -> label, where every question has the same closed set: what can be read at the answer slot."""
+        return self.answers.words({})
 
     def render(self, question: Question) -> Messages:
         """The chat messages for one question, from its fields alone."""
@@ -57,12 +64,12 @@ class Template:
             said = error.message if isinstance(error, jinja2.TemplateError) else repr(error)
             raise Error(f"prompt {self.path}: question {question.id}: {said}") from error
 
-    def word(self, label: str) -> str:
-        """The allowed word of a label."""
-        for word, known in self.answers.items():
-            if known == label:
-                return word
-        raise Error(f"prompt {self.path}: no allowed answer has the label {label!r}; its head gives {self.answers}")
+    def word(self, value: Any) -> str:
+        """What stands between the tags for a label, or for another value of `truth["answer"]`."""
+        try:
+            return self.answers.write(value)
+        except Error as error:
+            raise Error(f"prompt {self.path}: {error}") from error
 
 
 @cache
@@ -91,9 +98,7 @@ def _read(path: Path) -> Template:
         raise Error(f"prompt {path}: the head is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(head, dict) or not {"task", "version", "answers"} <= head.keys():
         raise Error(f"prompt {path}: the head needs task, version and answers")
-    if not isinstance(head["answers"], dict) or not head["answers"]:
-        raise Error(f"prompt {path}: answers must map each allowed word to its label, as in {{up: up, down: down}}")
-    answers = {str(word).lower(): str(label) for word, label in head["answers"].items()}
+    answers = build_answers(head["answers"], f"prompt {path}")
     system, mark, user = pieces[2].lstrip().partition("\n# user\n")
     opening, _, system = system.partition("\n")
     if not mark or opening != "# system":

@@ -70,12 +70,17 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run. `source` is {name, options...}; `verifiers` maps a name to {weight, gate, options...}."""
+    """One run.
+
+    source: {name, options...}, or a list of them for a run over several tasks; beside a source's own options
+    `questions` caps its training questions. prompt: templates (names or paths) in the place of their tasks' own.
+    verifiers: name -> {weight, gate, options...}; a weight is a number or {step: number}, linear in between.
+    """
 
     model: str
-    source: Mapping[str, Any]
+    source: Mapping[str, Any] | tuple[Mapping[str, Any], ...]
     verifiers: Mapping[str, Mapping[str, Any]]
-    prompt: str | None = None  # the task's own template when not given
+    prompt: str | tuple[str, ...] = ()
     sft: Mapping[str, Any] = field(default_factory=dict)
     grpo: Mapping[str, Any] = field(default_factory=dict)
     lora: Mapping[str, Any] = field(default_factory=dict)
@@ -85,12 +90,13 @@ class Recipe:
     output_dir: str = "runs/run"
     report_to: str = "tensorboard"
     max_error_rate: float = 0.02  # share of completions a verifier may fail on before the run stops
+    deadline: float | None = 120.0  # seconds a batch of verdicts may take before its worker is killed; null: no worker
 
     def __post_init__(self) -> None:
         for section in ("sft", "grpo"):
             for key in TOP.keys() & getattr(self, section).keys():
                 raise Error(f"recipe: {section}.{key} is set by `{TOP[key]}` at the top; remove it from {section}")
-        if "name" not in self.source:
+        if not self.sources or any("name" not in source for source in self.sources):
             raise Error("recipe: source needs a name, for example `source: {name: tcell_cytokines}`")
         if not self.verifiers:
             raise Error("recipe: verifiers is empty; name at least one")
@@ -99,11 +105,14 @@ class Recipe:
         """Plain data, as written to the run's recipe.yaml."""
         return _plain(dataclasses.asdict(self))  # type: ignore[no-any-return]
 
-    def open_source(self) -> Source:
-        """The source with its options."""
-        options = {key: value for key, value in self.source.items() if key != "name"}
-        plugin = load_plugin("data", str(self.source["name"]), Source)
-        return build(plugin, options, f"source {self.source['name']}")
+    @property
+    def sources(self) -> tuple[Mapping[str, Any], ...]:
+        """The sources as a list, one or several."""
+        return (self.source,) if isinstance(self.source, Mapping) else self.source
+
+    def open_sources(self) -> list[tuple[Source, int | None]]:
+        """Each source with its options, and the most training questions to take from it (None: all)."""
+        return [_opened(dict(values)) for values in self.sources]
 
     def open_verifiers(self) -> dict[str, tuple[Verifier, float, bool]]:
         """name -> (verifier, weight, gate)."""
@@ -118,6 +127,13 @@ class Recipe:
             plugin = load_plugin("verifiers", name, Verifier)
             opened[name] = (build(plugin, options, f"verifier {name}"), float(weight), gate)
         return opened
+
+
+def _opened(values: dict[str, Any]) -> tuple[Source, int | None]:
+    name, most = str(values.pop("name")), values.pop("questions", None)
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+        raise Error(f"recipe: source {name}: questions must be a whole number of at least 1, not {most!r}")
+    return build(load_plugin("data", name, Source), values, f"source {name}"), most
 
 
 def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -182,7 +198,7 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
                 return _typed(value, option, where)
             except Error:
                 continue
-        raise Error(f"{where} must be one of {_describe(hint)}, not {value!r}")
+        raise Error(f"{where} must be {' or '.join(map(_describe, inner))}, not {value!r}")
     if origin is Literal:
         if value not in args:
             raise Error(f"{where} must be one of {', '.join(map(repr, args))}, not {value!r}")
@@ -207,7 +223,11 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
 
 
 def _describe(hint: Any) -> str:
-    return str(getattr(hint, "__name__", hint))
+    """The type in a recipe's words."""
+    kind = get_origin(hint) or hint
+    if isinstance(kind, type) and issubclass(kind, Mapping):
+        return "a section of keys"
+    return "a list" if kind is tuple else str(getattr(hint, "__name__", hint))
 
 
 def _plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ from rlvr.evidence import PRIOR
 from rlvr.types import Error, Question
 
 Table = NDArray[np.float64]  # (questions, labels), rows sum to 1
-ANNOTATION_BINS = 5
+BINS = 5
 PSEUDO_ROWS = 2.0  # at the overall rate, added to every rate: ranks 9 of 9 rows above 1 of 1
 
 
@@ -31,7 +31,8 @@ def shortcuts(train: Sequence[Question], held_out: Sequence[Question], labels: S
     leaked_pairs: the rates of exactly this perturbation and readout, in any context, taken at their word.
     complex_partners, neighbour_vote: the votes in truth["partners"] and truth["neighbours"].
     core_machinery: the rates of core (or other) genes, by truth["core"].
-    annotation_count: the rates in the same fifth of training by truth["annotations"].
+    annotation_count, degree: the rates in the same fifth of training by truth["annotations"] or truth["degree"].
+    tf_majority, target_majority: the rates of the regulator, of the regulated gene.
     evidence_vote: the measurements that the prompt shows, weighted by squared similarity and shrunk
     towards the readout's rate as the neighbour vote is.
 
@@ -45,22 +46,30 @@ def shortcuts(train: Sequence[Question], held_out: Sequence[Question], labels: S
     def rates(key: Callable[[Question], Hashable], pseudo_rows: float = PSEUDO_ROWS) -> Table:
         return _rates([key(q) for q in train], truths, [key(q) for q in held_out], overall, pseudo_rows)
 
-    readout = rates(lambda q: (q.truth.get("context"), q.fields["readout"]))
-    rows = {
-        "majority": np.tile(overall, (len(held_out), 1)),
-        "readout_frequency": readout,
-        "perturbation_frequency": rates(lambda q: q.fields["perturbation"]),
-        "leaked_pairs": rates(lambda q: (q.fields["perturbation"], q.fields["readout"]), pseudo_rows=0.0),
-    }
+    def binned(fact: str) -> Table:
+        edges = np.quantile([int(q.truth[fact]) for q in train], np.linspace(0, 1, BINS + 1)[1:-1])
+        cuts = sorted(set(edges.tolist()))
+        return rates(lambda q: bisect_right(cuts, int(q.truth[fact])))
+
     known = {fact for question in train[:1] for fact in (*question.truth, *question.fields)}
+    rows = {"majority": np.tile(overall, (len(held_out), 1))}
+    readout = rows["majority"]
+    if {"perturbation", "readout"} <= known:
+        readout = rates(lambda q: q.readout)
+        rows["readout_frequency"] = readout
+        rows["perturbation_frequency"] = rates(lambda q: q.fields["perturbation"])
+        rows["leaked_pairs"] = rates(lambda q: (q.fields["perturbation"], q.fields["readout"]), pseudo_rows=0.0)
+    if {"tf", "target"} <= known:
+        rows["tf_majority"] = rates(lambda q: q.fields["tf"])
+        rows["target_majority"] = rates(lambda q: q.fields["target"])
+    if "degree" in known:
+        rows["degree"] = binned("degree")
     if "partners" in known:
         rows["complex_partners"] = _told([q.truth["partners"] for q in held_out], labels, overall)
     if "core" in known:
         rows["core_machinery"] = rates(lambda q: bool(q.truth["core"]))
     if "annotations" in known:
-        counts = [int(q.truth["annotations"]) for q in train]
-        edges = sorted(set(np.quantile(counts, np.linspace(0, 1, ANNOTATION_BINS + 1)[1:-1]).tolist()))
-        rows["annotation_count"] = rates(lambda q: bisect_right(edges, int(q.truth["annotations"])))
+        rows["annotation_count"] = binned("annotations")
     if "evidence" in known:
         rows["evidence_vote"] = _evidence_vote(held_out, labels, readout)
     if "neighbours" in known:

@@ -34,14 +34,14 @@ def _cut(at: float, shares: Mapping[str, float], last: str) -> str:
 
 
 def overlaps(train: Iterable[Question], held_out: Iterable[Question]) -> dict[str, int]:
-    """How many held-out questions share with training their `perturbation` (in any context), and how
-    many their `pair` of perturbation and readout."""
-    seen = [(str(q.fields["perturbation"]), str(q.fields["readout"])) for q in train]
-    perturbations, pairs = {p for p, _ in seen}, set(seen)
-    asked = [(str(q.fields["perturbation"]), str(q.fields["readout"])) for q in held_out]
+    """How many held-out questions share with training questions of their task the `perturbation` (in any context; or
+    the group that their source names), and how many the `pair` of perturbation and readout."""
+    seen = {(q.task, q.cluster, str(q.fields.get("readout"))) for q in train}
+    perturbations = {(task, cluster) for task, cluster, _ in seen}
+    asked = [(q.task, q.cluster, str(q.fields.get("readout"))) for q in held_out]
     return {
-        "perturbation": sum(p in perturbations for p, _ in asked),
-        "pair": sum(pair in pairs for pair in asked),
+        "perturbation": sum(key[:2] in perturbations for key in asked),
+        "pair": sum(key in seen for key in asked),
     }
 
 

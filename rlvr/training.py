@@ -24,13 +24,16 @@ from transformers import TrainerCallback, set_seed
 from trl import GRPOConfig, SFTConfig, SFTTrainer
 
 from rlvr import evaluate, policy, prompts
+from rlvr.provenance import versions
+from rlvr.questions import gather
 from rlvr.rationales import rows as rationale_rows
 from rlvr.recipe import Recipe
 from rlvr.report import terminal_summary, write_report
+from rlvr.results import assemble
 from rlvr.source import write_atomically
 from rlvr.splits import refuse_leak
 from rlvr.trainer import Trainer, checked_config, masked_positions_skipped
-from rlvr.types import Error
+from rlvr.types import Error, Question
 
 log = logging.getLogger(__name__)
 
@@ -58,17 +61,11 @@ class Run:
         self.grpo_config: GRPOConfig = self._config(GRPOConfig, "grpo", hardware, fixed)
 
         with self._timed("data"):
-            source = recipe.open_source()
-            source.announce()
-            self.source = source
-            self.questions = list(source.questions())
+            self.sources, self.questions = gather(recipe)
         self.train = [q for q in self.questions if q.split == "train"]
-        if not self.train:
-            raise Error(f"source {source.name} has no training questions; check its options")
         self.held_out = evaluate.select(self.questions, recipe.evaluation)
-        task = self.train[0].task
-        self.template = prompts.load(recipe.prompt or task)
-        self.layer = evaluate.reward_layer(recipe, self.template)
+        self.templates = evaluate.templates(recipe, self.questions)
+        self.layer = evaluate.reward_layer(recipe, self.templates)
         self.grpo_config.reward_weights = self.layer.weights()
         refuse_leak(self.train, self.held_out)
 
@@ -90,7 +87,7 @@ class Run:
         with self._timed(f"evaluate {stage}"):
             sampler = policy.TransformersSampler(self.model, self.tokenizer, self.recipe.evaluation.batch_size)
             table = evaluate.measure(
-                sampler, self.held_out, self.template, self.layer, self.grpo_config.max_completion_length, stage
+                sampler, self.held_out, self.templates, self.layer, self.grpo_config.max_completion_length, stage
             )
         if self.state.is_main_process:
             evaluate.keep(table, self.folder, stage)
@@ -100,7 +97,7 @@ class Run:
         """A short supervised phase on rationales written from training evidence, on the run's one LoRA."""
         if self.sft is None:
             return
-        rows = [rationale_rows(question, self.template) for question in self.train]
+        rows = [rationale_rows(question, self.templates[question.task]) for question in self.train]
         with self._timed("warm start"):
             trainer = SFTTrainer(
                 model=self.model,
@@ -115,7 +112,7 @@ class Run:
 
     def grpo(self) -> None:
         """GRPO on the same LoRA: sample groups, verify, update."""
-        rows = [{"prompt": self.template.render(q), "question": q.to_json()} for q in self.train]
+        rows = [{"prompt": self._render(q), "question": q.to_json()} for q in self.train]
         with self._timed("grpo"):
             trainer = Trainer(
                 self.recipe,
@@ -135,11 +132,13 @@ class Run:
         """report.json, report.html, and the short of it in the terminal."""
         if not self.state.is_main_process:
             return
-        document = evaluate.assemble(self.folder, self.recipe, self.source, self.template, self.questions, self.seconds)
-        write_atomically(self.folder / "report.json", json.dumps(document, indent=2, ensure_ascii=False).encode())
+        document = assemble(self.folder, self.recipe, self.sources, self.templates, self.questions, self.seconds)
         page = write_report(self.folder)
         print(terminal_summary(document))
         print(f"report: {page}")
+
+    def _render(self, question: Question) -> prompts.Messages:
+        return self.templates[question.task].render(question)
 
     def _config(self, kind: type, section: str, hardware: Mapping[str, Any], fixed: Mapping[str, Any]) -> Any:
         return checked_config(kind, section, {**hardware, **getattr(self.recipe, section)}, fixed)
@@ -157,7 +156,7 @@ class Run:
         room = limit - self.grpo_config.max_completion_length
         special = set(self.tokenizer.all_special_tokens)
         for question in [*self.train, *self.held_out]:
-            messages = self.template.render(question)
+            messages = self._render(question)
             text = "\n".join(message["content"] for message in messages)
             if found := next((token for token in special if token in text), None):
                 raise Error(f"question {question.id}: its prompt contains the control token {found!r}; clean the data")
@@ -191,7 +190,7 @@ class Run:
         write_atomically(self.folder / "recipe.yaml", yaml.safe_dump(self.recipe.to_dict(), sort_keys=False).encode())
         write_atomically(
             self.folder / "versions.json",
-            json.dumps({**evaluate.versions(), "world_size": self.state.num_processes}, indent=2).encode(),
+            json.dumps({**versions(), "world_size": self.state.num_processes}, indent=2).encode(),
         )
 
     @contextmanager

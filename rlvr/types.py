@@ -32,6 +32,14 @@ class Reason(StrEnum):
     MALFORMED = "malformed"
     MISSING = "missing"  # something the answer had to contain is absent
     STUFFED = "stuffed"  # it is there, but the text is padded with it
+    SUPPORTED = "supported"  # every checked statement is in the knowledge base
+    CONTRADICTED = "contradicted"  # a statement is denied there (its absence alone is not a denial)
+    UNKNOWN = "unknown"  # statements were found, none of which can be checked
+    VAGUE = "vague"  # what was stated holds of so much that it says nothing
+    INVENTED = "invented"  # an identifier that does not exist
+    OBSOLETE = "obsolete"  # an identifier that is no longer current
+    TOO_LONG = "too_long"
+    REPETITIVE = "repetitive"
     BELIEF = "belief"  # a soft verifier's probability of the answer
     UNCOVERED = "uncovered"  # the verifier knows nothing of this question: abstains
     NOT_APPLICABLE = "not_applicable"
@@ -56,6 +64,18 @@ class Question:
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise Error(f"question {self.id}: split {self.split!r} is not one of {', '.join(SPLITS)}")
+
+    @property
+    def cluster(self) -> str:
+        """What intervals are resampled over: the perturbation, else the group that the source names in the
+        truth, else the question itself."""
+        return str(self.fields.get("perturbation") or self.truth.get("group") or self.id)
+
+    @property
+    def readout(self) -> str:
+        """What is read out, within its context: a gene in two cell lines is two readouts. "" where nothing is."""
+        readout = self.fields.get("readout")
+        return f"{self.truth.get('context', '')}:{readout}" if readout else ""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, allow_nan=False)

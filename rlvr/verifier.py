@@ -17,9 +17,9 @@ A complete verifier:
             ok = completion.thought is not None and len(completion.thought.split()) <= self.words
             return Verdict(1.0 if ok else 0.0, Reason.CORRECT if ok else Reason.WRONG)
 
-Rules (`rlvr.rewards` enforces what code can): a wrong, missing or unparsable answer scores 0, never
-None; whether a verifier abstains depends on the question alone; verdicts do not depend on the order
-of the batch; a verifier that cannot do its work raises.
+Rules (`rlvr.rewards` enforces what code can, `rlvr verifiers check` tries the rest): a wrong, missing or
+unparsable answer scores 0, never None; whether a verifier abstains depends on the question alone; verdicts do
+not depend on the order of the batch; a verifier that cannot do its work raises.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar, Literal
 
 from rlvr.types import Completion, Question, Verdict
 
@@ -35,16 +36,34 @@ Pair = tuple[Question, Completion]
 
 
 @dataclass(frozen=True)
+class Honest:
+    """What an honest completion holds to earn a verifier's best score: a sentence for its thought ("" where
+    the thought is free), and the value of its answer, in the form of `truth["answer"]`."""
+
+    thought: str
+    answer: Any
+
+
+@dataclass(frozen=True)
 class Verifier(ABC):
-    """Scores completions. Options are dataclass fields; the recipe sets them and their types are checked."""
+    """Scores completions. Options are dataclass fields; the recipe sets them and their types are checked.
+
+    tasks: patterns of the tasks it can judge. catches: the cheats of `rlvr.redteam` that it must rank strictly
+    below the reference answer (none may ever rank above). network: whether it leaves the machine. proper: whether
+    it is a proper scoring rule, which GRPO must not scale by the group's deviation (arXiv:2508.11800).
+    """
 
     name: ClassVar[str]
     version: ClassVar[str] = "1"
     kind: ClassVar[Literal["hard", "soft"]] = "hard"
+    tasks: ClassVar[tuple[str, ...]] = ("*",)
+    catches: ClassVar[frozenset[str]] = frozenset()
+    network: ClassVar[bool] = False
+    proper: ClassVar[bool] = False
 
     def applies(self, question: Question) -> bool:
-        """Whether this verifier has anything to say of the question (by task, usually)."""
-        return True
+        """Whether this verifier has anything to say of the question (by task, unless overridden)."""
+        return any(fnmatchcase(question.task, pattern) for pattern in self.tasks)
 
     @abstractmethod
     def verify(self, question: Question, completion: Completion) -> Verdict:
@@ -53,3 +72,12 @@ class Verifier(ABC):
     def verify_batch(self, pairs: Sequence[Pair]) -> Sequence[Verdict]:
         """Verdicts in the order of `pairs`; override where a batch is cheaper than a loop."""
         return [self.verify(question, completion) for question, completion in pairs]
+
+    async def averify_batch(self, pairs: Sequence[Pair]) -> Sequence[Verdict]:
+        """The same, for verifiers that wait on something remote: override this one, and all of a recipe's wait
+        at the same time."""
+        return self.verify_batch(pairs)
+
+    def honest(self, question: Question) -> Honest:
+        """How to earn the most on this question, for the conformance kit and the red team."""
+        return Honest("", question.truth["answer"])

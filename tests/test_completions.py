@@ -8,9 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from rlvr.answers import Choice
 from rlvr.completions import TAGS, completion_text, lenient, parse, reference
 
-ANSWERS = {"up": "up", "down": "down", "unknown": "none"}
+ANSWERS = Choice({"up": "up", "down": "down", "unknown": "none"})
 GOOD = "<think>LAT went down.</think>\n<answer>down</answer>"
 
 ACCEPTED = {
@@ -74,7 +75,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize(("text", "label"), ACCEPTED.values(), ids=ACCEPTED)
 def test_accepted(text, label):
-    read = parse(text, ANSWERS)
+    read = parse(text, ANSWERS, {})
     assert read.answer == label
     assert read.thought is not None
     assert read.text == text
@@ -82,19 +83,19 @@ def test_accepted(text, label):
 
 @pytest.mark.parametrize("text", NO_ANSWER.values(), ids=NO_ANSWER)
 def test_structure_without_an_allowed_word(text):
-    read = parse(text, ANSWERS)
+    read = parse(text, ANSWERS, {})
     assert (read.thought, read.answer) == ("x", None)
 
 
 @pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED)
 def test_malformed(text):
-    read = parse(text, ANSWERS)
+    read = parse(text, ANSWERS, {})
     assert (read.thought, read.answer) == (None, None)
 
 
 @pytest.mark.parametrize("text", [GOOD, GOOD + "\n"])
 def test_an_unfinished_completion_has_no_answer(text):
-    read = parse(text, ANSWERS, finished=False)
+    read = parse(text, ANSWERS, {}, finished=False)
     assert (read.thought, read.answer, read.finished) == ("LAT went down.", None, False)
 
 
@@ -110,40 +111,40 @@ GRAMMAR = re.compile(rf"\s*<think>({NO_TAG})</think>\s*<answer>({NO_TAG})</answe
 @example(GOOD)
 @example("<think><answer></answer></think>")
 def test_it_agrees_with_the_grammar_written_as_a_pattern(text):
-    read, match = parse(text, ANSWERS), GRAMMAR.fullmatch(text)
+    read, match = parse(text, ANSWERS, {}), GRAMMAR.fullmatch(text)
     if match is None:
         assert (read.thought, read.answer) == (None, None)
     else:
         word = match[2].strip()
         assert read.thought == match[1].strip()
-        assert read.answer == (ANSWERS.get(word.lower()) if word.isascii() else None)
+        assert read.answer == (ANSWERS.table.get(word.lower()) if word.isascii() else None)
 
 
-@given(st.text(), st.sampled_from(list(ANSWERS)))
+@given(st.text(), st.sampled_from(list(ANSWERS.table)))
 def test_reading_what_was_read_changes_nothing(thought, word):
-    first = parse(reference(thought, word), ANSWERS)
+    first = parse(reference(thought, word), ANSWERS, {})
     if any(tag in thought for tag in TAGS):
         assert first.thought is None
         return
-    assert (first.thought, first.answer) == (thought.strip(), ANSWERS[word])
-    again = parse(reference(first.thought, word), ANSWERS)
+    assert (first.thought, first.answer) == (thought.strip(), ANSWERS.table[word])
+    again = parse(reference(first.thought, word), ANSWERS, {})
     assert (again.thought, again.answer) == (first.thought, first.answer)
-    assert lenient(first.text, ANSWERS) == first.answer
+    assert lenient(first.text, ANSWERS, {}) == first.answer
 
 
 @given(st.sampled_from(TAGS), st.integers(0, len(GOOD)))
 def test_one_tag_more_anywhere_is_no_answer(tag, at):
-    assert parse(GOOD[:at] + tag + GOOD[at:], ANSWERS).answer is None
+    assert parse(GOOD[:at] + tag + GOOD[at:], ANSWERS, {}).answer is None
 
 
 @pytest.mark.parametrize("piece", [*TAGS, "<", "a", " ", "<think", "\u200b", "<answer>up</answer>"])
 def test_a_megabyte_of_anything_is_read(piece):
     bulk = piece * (1_000_000 // len(piece))
-    assert parse(bulk, ANSWERS).answer is None
-    assert parse(f"<think>x</think><answer>{bulk}up</answer>", ANSWERS).answer == ("up" if piece == " " else None)
-    thought = parse(f"<think>{bulk}</think><answer>up</answer>", ANSWERS).thought
+    assert parse(bulk, ANSWERS, {}).answer is None
+    assert parse(f"<think>x</think><answer>{bulk}up</answer>", ANSWERS, {}).answer == ("up" if piece == " " else None)
+    thought = parse(f"<think>{bulk}</think><answer>up</answer>", ANSWERS, {}).thought
     assert thought == (None if any(tag in piece for tag in TAGS) else bulk.strip())
-    assert lenient(bulk, ANSWERS) == ("up" if "up" in piece else None)
+    assert lenient(bulk, ANSWERS, {}) == ("up" if "up" in piece else None)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ def test_a_megabyte_of_anything_is_read(piece):
     ],
 )
 def test_lenient(text, label):
-    assert lenient(text, ANSWERS) == label
+    assert lenient(text, ANSWERS, {}) == label
 
 
 def test_text_of_messages_is_what_the_policy_wrote():
@@ -168,7 +169,7 @@ def test_text_of_messages_is_what_the_policy_wrote():
         {"role": "assistant", "content": None},
         {"role": "assistant", "content": "<answer>down</answer>"},
     ]
-    assert parse(completion_text(messages), ANSWERS).answer == "down"
+    assert parse(completion_text(messages), ANSWERS, {}).answer == "down"
     assert completion_text("as it is é") == "as it is é"
     assert completion_text([]) == ""
 

@@ -352,13 +352,13 @@ def test_a_task_of_many_labels_has_no_auroc():
     assert set(found) == {"accuracy", "balanced_accuracy", "macro_f1", "mcc"}
 
 
-def test_proportion_is_the_share_of_rows_with_an_interval_over_clusters():
-    found = metrics.proportion([True] * 30 + [False] * 10, [f"P{i % 8}" for i in range(40)], resamples=500)
+def test_mean_is_the_share_of_rows_with_an_interval_over_clusters():
+    found = metrics.mean([True] * 30 + [False] * 10, [f"P{i % 8}" for i in range(40)], resamples=500)
     assert (found["value"], found["n"]) == (0.75, 40)
     assert 0.5 < found["low"] < 0.75 < found["high"] <= 1.0
-    always = metrics.proportion([True] * 5, list("abcde"), resamples=10)
+    always = metrics.mean([True] * 5, list("abcde"), resamples=10)
     assert (always["low"], always["high"]) == (1.0, 1.0)
-    assert metrics.proportion([], [])["value"] is None
+    assert metrics.mean([], [])["value"] is None
 
 
 def test_the_permutation_null_lies_about_a_half_and_below_a_real_score(clustered):
@@ -424,4 +424,4 @@ def test_comparing_other_rows_or_a_response_without_its_labels_is_an_error():
     with pytest.raises(Error, match="they must be none, up, down"):
         metrics.summarise(RESPONSE, **HAND)
     with pytest.raises(Error, match="2 values, 1 clusters"):
-        metrics.proportion([True, False], ["a"])
+        metrics.mean([True, False], ["a"])

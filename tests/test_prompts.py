@@ -50,11 +50,11 @@ def test_shipped(make_question, name):
     system, user = template.render(question)
     assert (system["role"], user["role"]) == ("system", "user")
     assert template.task == name
-    assert set(template.answers.values()) == LABELS[name]
+    assert set(template.slot_words.values()) == LABELS[name]
     shown = system["content"] + user["content"]
-    for word, label in template.answers.items():
+    for word, label in template.slot_words.items():
         assert word in shown
-        assert template.answers[template.word(label)] == label
+        assert template.slot_words[template.word(label)] == label
     for field in ("perturbation", "readout", "context"):
         assert question.fields[field] in user["content"]
     for item in question.fields["evidence"]:
@@ -121,7 +121,7 @@ def test_what_a_template_may_not_do(make_question, tmp_path, code, message):
 def test_words_that_yaml_takes_for_truth_values_stay_words(tmp_path):
     head = "---\ntask: perturbation/effect\nversion: 1\nanswers: {yes: yes, No: no}\n---\n"
     template = prompts.load(written(tmp_path, "# system\nx\n# user\ny\n", head))
-    assert template.answers == {"yes": "yes", "no": "no"}
+    assert template.slot_words == {"yes": "yes", "no": "no"}
     assert template.version == "1"
 
 

@@ -6,18 +6,19 @@ import pytest
 
 from rlvr import prompts
 from rlvr.completions import parse
+from rlvr.questions import gather
 from rlvr.rationales import rationale, rows
 from rlvr.recipe import load
 from rlvr.types import Error
 
-QUESTIONS = list(load("quickstart").open_source().questions())
+QUESTIONS = gather(load("quickstart"))[1]
 TEMPLATE = prompts.load("perturbation/response")
 
 
 def test_every_training_rationale_parses_to_its_measurement() -> None:
     train = [q for q in QUESTIONS if q.split == "train"]
     for question in train:
-        completion = parse(rationale(question, TEMPLATE), TEMPLATE.answers)
+        completion = parse(rationale(question, TEMPLATE), TEMPLATE.answers, question.fields)
         assert completion.answer == question.truth["answer"]
         assert completion.thought is not None
         assert all(item["perturbation"] in completion.thought for item in question.fields["evidence"])

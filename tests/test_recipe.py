@@ -31,7 +31,7 @@ def write(folder: Path, text: str) -> str:
 def test_shipped_recipe_opens(name: str) -> None:
     recipe = load(name)
     assert recipe.output_dir == f"runs/{name}"
-    assert recipe.open_source().name == recipe.source["name"]
+    assert [source.name for source, _ in recipe.open_sources()] == [values["name"] for values in recipe.sources]
     assert set(recipe.open_verifiers()) == set(recipe.verifiers)
 
 

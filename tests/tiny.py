@@ -19,6 +19,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlvr import prompts
+from rlvr.questions import gather
 from rlvr.rationales import rows
 from rlvr.recipe import load
 from rlvr.types import Question
@@ -33,7 +34,7 @@ SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<|unk|>"]
 def planted(evidence: int = 1) -> list[Question]:
     """The quickstart's questions, each answered by its nearest evidence."""
     recipe = load("quickstart", [f"source.evidence={evidence}"])
-    asked = [q for q in recipe.open_source().questions() if q.fields["evidence"]]
+    asked = [q for q in gather(recipe)[1] if q.fields["evidence"]]
     told = [
         dataclasses.replace(q, truth={**q.truth, "answer": q.fields["evidence"][0]["answer"], "neighbours": None})
         for q in asked

@@ -44,7 +44,7 @@ from rlvr.metrics.confusion import confusion_metrics
 from rlvr.metrics.ranking import RESPONSE, Rows, permuted_aurocs, ranking_metrics, rankings
 from rlvr.types import Error
 
-__all__ = ["RESAMPLES", "Interval", "System", "compare", "permutation_null", "proportion", "summarise"]
+__all__ = ["RESAMPLES", "Interval", "System", "compare", "mean", "permutation_null", "summarise"]
 
 
 class System(TypedDict):
@@ -105,20 +105,22 @@ def compare(task: str, a: System, b: System, seed: int = 0, resamples: int = RES
     return intervals(paired, rows.clusters, seed, resamples)
 
 
-def proportion(
-    holds: Sequence[bool] | Mask, clusters: Sequence[str], seed: int = 0, resamples: int = RESAMPLES
+def mean(
+    values: Sequence[float] | Floats | Mask, clusters: Sequence[str], seed: int = 0, resamples: int = RESAMPLES
 ) -> Interval:
-    """The share of rows for which something holds (the parse rate, say), with its interval."""
-    if len(holds) != len(clusters):
-        raise Error(f"proportion: {len(holds)} values, {len(clusters)} clusters; give one of each per row")
+    """The mean of one value per row (a score, a difference of two systems, or whether something holds: the parse
+    rate, say), with its interval."""
+    table = np.asarray(values, dtype=np.float64)
+    if len(table) != len(clusters):
+        raise Error(f"mean: {len(table)} values, {len(clusters)} clusters; give one of each per row")
     units = Clusters.of(clusters)
-    counts = units.counts(np.asarray(holds, dtype=np.int64), 2)
+    sums = np.bincount(units.codes, weights=table, minlength=units.n)
+    sizes = np.bincount(units.codes, minlength=units.n).astype(np.float64)
 
-    def share(weights: Floats) -> Floats:
-        others, held = counts @ weights
-        return mean_defined(held[None], (others + held)[None])
+    def average(weights: Floats) -> Floats:
+        return mean_defined((sums @ weights)[None], (sizes @ weights)[None])
 
-    return intervals({"share": Metric(len(holds), share)}, units, seed, resamples)["share"]
+    return intervals({"mean": Metric(len(table), average)}, units, seed, resamples)["mean"]
 
 
 def permutation_null(

@@ -1,0 +1,61 @@
+"""The `rlvr` command.
+
+    rlvr models list | pull NAME
+    rlvr data list | pull NAME | show NAME [key=value ...]
+    rlvr verifiers list | check NAME_OR_FILE | check --all | new NAME [--package]
+    rlvr evaluate RECIPE [key=value ...] [--adapter DIR] [--final] --out DIR
+    rlvr score RUN_OR_ROLLOUTS [--verifier NAME:key=value,... ...] --out FILE.parquet
+    rlvr report RUN
+
+Exit codes: 0, 1 (failed: one line on stderr says what, where and what to do), 2 (bad arguments).
+What needs torch or pandas is imported by the commands that need it, so that `rlvr --help` is quick.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+import rlvr
+from rlvr.cli import data, models, runs, verifiers
+from rlvr.types import Error
+
+app = typer.Typer(
+    help="Reinforcement learning from verifiable rewards for biology.", no_args_is_help=True, add_completion=False
+)
+app.add_typer(models.app, name="models")
+app.add_typer(data.app, name="data")
+app.add_typer(verifiers.app, name="verifiers")
+app.command()(runs.evaluate)
+app.command()(runs.score)
+app.command()(runs.report)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(rlvr.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("rlvr").setLevel(logging.INFO)
+
+
+def main() -> None:
+    """The console script: a user's mistake is one line, not a traceback."""
+    try:
+        app()
+    except Error as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""`rlvr data list | pull NAME | show NAME`: where questions come from, on what terms, and what they look like."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from itertools import zip_longest
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from rlvr import plugins, prompts
+from rlvr.answers import Letters
+from rlvr.cli.printing import Json, Row, cell, print_rows
+from rlvr.prompts import Template
+from rlvr.recipe import build
+from rlvr.source import Source
+from rlvr.types import SPLITS, Error, Question
+
+app = typer.Typer(help="Sources of questions.", no_args_is_help=True)
+
+SHOWN = 3  # questions that `show` renders
+LABELS = 6  # that one row of counts spells out
+RESAMPLES = 200  # of the shortcuts' intervals: `show` informs, the report measures
+Options = Annotated[list[str] | None, typer.Argument(help="The source's options: key=value")]
+
+
+@app.command("list")
+def list_data(as_json: Json = False) -> None:
+    """The sources: built in, and from installed packages."""
+    print_rows([_described(name, origin) for name, origin in sorted(plugins.names("data").items())], as_json)
+
+
+@app.command("pull")
+def pull_data(name: str, options: Options = None) -> None:
+    """Fetch and check every file of a source; prints where each lies."""
+    source = _opened(name, options or [])
+    source.announce()
+    for file in source.files():
+        print(file.path())
+    if not source.files():
+        print(f"{name} comes with rlvr: nothing to fetch", file=sys.stderr)
+
+
+@app.command("show")
+def show_data(name: str, options: Options = None) -> None:
+    """Licence, citation, counts per split and task, what shortcuts reach, and three questions as asked."""
+    source = _opened(name, options or [])
+    print(f"{source.name} {source.version}\nlicence: {source.licence}")
+    print(f"commercial use: {cell(source.commercial)}\ncite: {source.citation}, doi:{source.doi}\n")
+    survey = Survey()
+    for question in source.questions():
+        survey.add(question)
+    print_rows(survey.counts())
+    for task, kept in sorted(survey.rankable.items()):
+        if rows := _shortcuts(task, kept):
+            print(f"\n{task}: what needs no reasoning, on the validation split (95 % interval)")
+            print_rows(rows)
+    for question in survey.examples(SHOWN):
+        answer = textwrap.shorten(cell(question.truth["answer"]), 100)
+        print(f"\n--- {question.id} (the answer: {answer})")
+        print(_rendered(question, survey.template(question.task)))
+
+
+class Survey:
+    """What one pass over a source's questions finds. It keeps counts, a few examples, and, of tasks with a closed
+    set of labels, the questions that shortcuts are measured on; the others, some of them long, stream by."""
+
+    def __init__(self) -> None:
+        self.rankable: dict[str, list[Question]] = {}
+        self._labels: dict[tuple[str, str], Counter[str]] = {}
+        self._examples: dict[tuple[str, str], list[tuple[str, str, Question]]] = {}
+        self._templates: dict[str, Template | None] = {}
+
+    def add(self, question: Question) -> None:
+        template = self.template(question.task)
+        label = _label(question, template)
+        self._labels.setdefault((question.task, question.split), Counter())[label] += 1
+        if question.split == "train":
+            # Those of the highest hashes: from all over the source, and the same at every look.
+            few = self._examples.setdefault((question.task, label), [])
+            entry = (sha256(question.id.encode()).hexdigest(), question.id, question)
+            (heapq.heappush if len(few) < SHOWN else heapq.heappushpop)(few, entry)
+        if template is not None and template.slot_words and question.split != "test":
+            self.rankable.setdefault(question.task, []).append(question)
+
+    def template(self, task: str) -> Template | None:
+        """The task's own prompt; None for a task that a package brought, whose prompt its recipes name."""
+        if task not in self._templates:
+            try:
+                self._templates[task] = prompts.load(task)
+            except Error:
+                self._templates[task] = None
+        return self._templates[task]
+
+    def counts(self) -> list[Row]:
+        """Questions per task and split, and the share of each label."""
+        order = sorted(self._labels, key=lambda key: (key[0], SPLITS.index(key[1])))
+        return [
+            {
+                "task": task,
+                "split": split,
+                "questions": self._labels[task, split].total(),
+                "labels": _shares(self._labels[task, split]),
+            }
+            for task, split in order
+        ]
+
+    def examples(self, n: int) -> list[Question]:
+        """Up to `n` training questions: the tasks in turn, of each one label after another."""
+        by_task: dict[str, list[list[Question]]] = {}
+        for (task, _), few in sorted(self._examples.items()):
+            by_task.setdefault(task, []).append([question for *_, question in sorted(few, reverse=True)])
+        per_task = [_in_turn(groups) for groups in by_task.values()]
+        return _in_turn(per_task)[:n]
+
+
+def _in_turn(groups: Iterable[Sequence[Question]]) -> list[Question]:
+    """The first of each group, then the second of each, and so on."""
+    return [question for rank in zip_longest(*groups) for question in rank if question is not None]
+
+
+def _label(question: Question, template: Template | None) -> str:
+    """The label of a question; "" where the answer is a number, a list, a mapping or a sequence."""
+    answer = question.truth["answer"]
+    is_open = not isinstance(answer, str) or (template is not None and isinstance(template.answers, Letters))
+    return "" if is_open else str(answer)
+
+
+def _shares(labels: Counter[str]) -> str:
+    total = labels.total()
+    named = sorted(labels) if len(labels) <= LABELS else [label for label, _ in labels.most_common(LABELS)]
+    shares = [f"{label} {labels[label]} ({labels[label] / total:.0%})" for label in named if label]
+    more = f", and {len(labels) - LABELS} more" if len(labels) > LABELS else ""
+    return (", ".join(shares) or "-") + more
+
+
+def _rendered(question: Question, template: Template | None) -> str:
+    if template is None:
+        return f"(no prompt for {question.task}: its recipe must name one)\n" + json.dumps(
+            dict(question.fields), indent=2, ensure_ascii=False
+        )
+    return "\n".join(f"[{message['role']}] {message['content']}" for message in template.render(question))
+
+
+def _shortcuts(task: str, questions: Sequence[Question]) -> list[Row]:
+    """The AUROCs of each shortcut, pooled and averaged per readout, on the validation questions of one task; its
+    accuracy where the task has no AUROC."""
+    from rlvr import metrics, shortcuts
+
+    labels = list(dict.fromkeys(prompts.load(task).slot_words.values()))
+    train, held_out = ([q for q in questions if q.split == split] for split in ("train", "validation"))
+    if not train or not held_out:
+        return []
+    rows: list[Row] = []
+    for name, probabilities in shortcuts.shortcuts(train, held_out, labels).items():
+        found = metrics.summarise(
+            task,
+            [str(q.truth["answer"]) for q in held_out],
+            probabilities,
+            [labels[i] for i in probabilities.argmax(axis=1)],
+            labels,
+            [q.readout for q in held_out],
+            [q.cluster for q in held_out],
+            resamples=RESAMPLES,
+        )
+        aurocs = [key for key in found if key.startswith("auroc") and key != "auroc_strict"]  # shortcuts always answer
+        rows.append({"shortcut": name} | {key: _interval(found[key]) for key in aurocs or ["accuracy"]})
+    return rows
+
+
+def _interval(found: Mapping[str, Any]) -> str:
+    if found["value"] is None:
+        return "-"
+    edges = [found["low"], found["high"]]
+    return f"{found['value']:.3f}" + (f" ({edges[0]:.2f} to {edges[1]:.2f})" if None not in edges else "")
+
+
+def _opened(name: str, options: Sequence[str]) -> Source:
+    """A source with its options, given as key=value."""
+    values = {}
+    for option in options:
+        key, mark, text = option.partition("=")
+        if not mark:
+            raise Error(f"option {option!r}: write key=value, for example evidence=3")
+        values[key] = yaml.safe_load(text)
+    return build(plugins.load("data", name, Source), values, f"source {name}")
+
+
+def _described(name: str, origin: str) -> Row:
+    """What a source says of itself; one that does not load is listed with its error, not hidden."""
+    row = {"name": name, "from": origin}
+    try:
+        source = plugins.load("data", name, Source)
+    except Error as error:
+        return row | {"error": str(error)}
+    return row | {
+        "version": source.version,
+        "licence": source.licence,
+        "commercial": source.commercial,
+        "doi": source.doi,
+    }

@@ -1,0 +1,41 @@
+"""How the commands print: rows as a table for a reader, or as JSON for a program (`--json`)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Row = Mapping[str, Any]
+PIPE = 240  # a pipe has no width of its own: give it room, so that a row stays a line
+
+
+def print_rows(rows: Sequence[Row], as_json: bool = False, *, width: int | None = None) -> None:
+    """A table, one column per key that any row has, folded to the terminal (or to `width` columns)."""
+    if as_json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    table = Table(box=None, header_style="bold")
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell(row.get(column)) for column in columns))
+    Console(highlight=False, markup=False, width=width or (None if sys.stdout.isatty() else PIPE)).print(table)
+
+
+def cell(value: Any) -> str:
+    """A value as a table shows it."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value)

