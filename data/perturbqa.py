@@ -18,7 +18,7 @@ import pandas as pd
 
 from rlvr import splits, tables
 from rlvr.evidence import build_questions
-from rlvr.knowledge import FILES, KnowledgeBase
+from rlvr.knowledge import FILES, Annotations
 from rlvr.source import File, Source
 from rlvr.types import Error, Question
 
@@ -80,7 +80,7 @@ class PerturbQA(Source):
         words = TASKS[self.task][1]
         yield from build_questions(
             self.table(),
-            KnowledgeBase.from_upstream(),
+            Annotations.from_upstream(),
             task=f"perturbation/{self.task}",
             source=self.name,
             labels=tuple(words.values()),

@@ -19,7 +19,7 @@ import pandas as pd
 
 from rlvr import splits, tables
 from rlvr.evidence import build_questions
-from rlvr.knowledge import KnowledgeBase
+from rlvr.knowledge import Annotations
 from rlvr.source import File, Source
 from rlvr.types import Error, Question
 
@@ -59,7 +59,7 @@ class TcellCytokines(Source):
     def questions(self) -> Iterator[Question]:
         yield from build_questions(
             self.table(),
-            KnowledgeBase.from_sample(SAMPLE),
+            Annotations.from_sample(SAMPLE),
             task="perturbation/response",
             source=self.name,
             labels=("none", "up", "down"),

@@ -39,7 +39,8 @@ def parse(text: str, answers: Answers, fields: Fields, *, finished: bool = True)
 
 def _split(text: str) -> tuple[str, str] | None:
     """What stands inside the two pairs of tags, or None where the structure is not the one above."""
-    if any(text.count(tag) != 1 for tag in TAGS):
+    # Four tags in order need four "<"; where there are no more, none can occur twice.
+    if text.count("<") > len(TAGS) and any(text.count(tag) != 1 for tag in TAGS):
         return None
     parts, rest = [], text
     for tag in TAGS:
@@ -66,4 +67,4 @@ def completion_text(completion: str | Sequence[Mapping[str, Any]]) -> str:
     if not isinstance(completion, str):
         turns = [str(turn.get("content") or "") for turn in completion if turn.get("role") == "assistant"]
         completion = "\n".join(turns)
-    return completion.encode("utf-8", "replace").decode("utf-8")
+    return completion if completion.isascii() else completion.encode("utf-8", "replace").decode("utf-8")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +19,15 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from rlvr import panels, policy, prompts, provenance
+from rlvr import panels, policy, provenance
 from rlvr.completions import lenient
+from rlvr.opening import Templates, first, gather, reward_layer, templates
 from rlvr.prompts import Template
-from rlvr.questions import first, gather
 from rlvr.recipe import Evaluation, Recipe
 from rlvr.results import assemble
-from rlvr.rewards import RewardLayer, Weighted
+from rlvr.rewards import RewardLayer
 from rlvr.trainer import write_parquet
 from rlvr.types import Error, Question
-
-Templates = Mapping[str, Template]  # by task
-
-
-def templates(recipe: Recipe, questions: Iterable[Question]) -> dict[str, Template]:
-    """The template of each task that is asked: the recipe's own where it names one, else the task's."""
-    named = (recipe.prompt,) if isinstance(recipe.prompt, str) else recipe.prompt
-    own = {template.task: template for template in map(prompts.load, named)}
-    asked = sorted({question.task for question in questions})
-    if strange := own.keys() - set(asked):
-        raise Error(f"recipe: prompt is for task {', '.join(strange)}, the sources ask {', '.join(asked)}")
-    return {task: own.get(task) or prompts.load(task) for task in asked}
-
-
-def reward_layer(recipe: Recipe, by_task: Templates) -> RewardLayer:
-    """The recipe's verifiers, ready to score."""
-    opened = {name: Weighted(*values) for name, values in recipe.open_verifiers().items()}
-    answers = {task: template.answers for task, template in by_task.items()}
-    return RewardLayer(opened, answers, max_error_rate=recipe.max_error_rate, deadline=recipe.deadline)
 
 
 def select(questions: Sequence[Question], evaluation: Evaluation, split: str | None = None) -> list[Question]:
@@ -132,7 +113,7 @@ def run(recipe: Recipe, adapter: Path | None, out: Path, final: bool) -> dict[st
     started = time.perf_counter()
     sources, questions = gather(recipe)
     held_out = select(questions, recipe.evaluation, "test" if final else None)
-    by_task = templates(recipe, questions)
+    by_task = templates(recipe, {question.task for question in questions})
     layer = reward_layer(recipe, by_task)
     max_tokens = int(recipe.grpo.get("max_completion_length", 256))
     if final:

@@ -9,6 +9,7 @@ verifiers and shortcuts alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rlvr import tables
-from rlvr.knowledge import KnowledgeBase
+from rlvr.knowledge import Annotations
 from rlvr.types import Error, Question
 
 # Weight of the readout's own rate in a vote, in units of squared cosine. On the validation splits of
@@ -27,7 +28,7 @@ Votes = NDArray[np.float64]
 
 def build_questions(
     table: pd.DataFrame,
-    knowledge: KnowledgeBase,
+    knowledge: Annotations,
     *,
     task: str,
     source: str,
@@ -35,12 +36,16 @@ def build_questions(
     k: int,
     modality: str,
     contexts: Mapping[str, str],
+    contrastive: bool = False,
+    snippets: int = 0,
 ) -> Iterator[Question]:
     """One Question for each row of a canonical table, in the table's order.
 
-    labels: every label of the task. k: measurements shown. modality: "CRISPRi knockdown". contexts:
-    key in the table's `context` column -> words for the cells. Errors: a table that is not canonical,
-    a context without words.
+    labels: every label of the task. k: measurements shown, the most related ones; contrastive: the most related
+    ones of each label in turn, so that how many there are of each says nothing. modality: "CRISPRi knockdown".
+    contexts: key in the table's `context` column -> words for the cells. snippets: words of annotation shown of each
+    gene, the rarest terms first (`known` in the fields). Errors: a table that is not canonical, a context without
+    words.
     """
     where = f"{source}, {task}"
     tables.check(table, labels, where)
@@ -49,7 +54,7 @@ def build_questions(
         raise Error(f"{where}: context {wordless[0]!r} has no words; add it to contexts")
     table = table.reset_index(drop=True)
     names = sorted(set(table["perturbation"]))
-    facts = pd.DataFrame({"core": knowledge.core(names), "annotations": knowledge.annotations(names)}, index=names)
+    core, annotations = knowledge.core(names).tolist(), knowledge.annotations(names).tolist()
     similarity = knowledge.similarity(names, names)
     partners = knowledge.partners(names, names)
     found = knowledge.rows(names)  # an old and a new symbol of one gene are one gene
@@ -73,23 +78,31 @@ def build_questions(
         rate = _rate(other, answers)
         votes[rows] = _vote(close**2, answers, rate)
         machines[rows] = _vote((partners[np.ix_(gene[rows], gene[known])] & other).astype(float), answers, rate)
-        order = np.argsort(-close, axis=1, kind="stable")[:, :k]
+        if not k:
+            continue
+        rank = _turns(close, label[known]) if contrastive else -close
+        order = np.argsort(rank, axis=1, kind="stable")[:, :k]
         related = np.take_along_axis(close, order, axis=1) >= 0.005  # below that it would read 0 %
         nearest[rows, : order.shape[1]] = np.where(related, known[order], -1)
 
+    known_of = _known(knowledge, sorted({*names, *table["readout"]}), snippets) if snippets else {}
     shown = np.argwhere(nearest >= 0)
-    left, right = gene[shown[:, 0]], gene[nearest[tuple(shown.T)]]
+    measured = nearest[tuple(shown.T)]
+    left, right = gene[shown[:, 0]], gene[measured]
     shared = _shared(knowledge, names, left, right)
-    ends = np.searchsorted(shown[:, 0], np.arange(len(table) + 1))
-    percent = np.rint(100 * similarity[left, right]).astype(int)
+    percent = np.rint(100 * similarity[left, right]).astype(int).tolist()
+    shows, told = right.tolist(), label[measured].tolist()
+    # Plain lists from here on: reading an array number by number would take most of the time.
+    ends = np.searchsorted(shown[:, 0], np.arange(len(table) + 1)).tolist()
+    place, neighbours, complexes = gene.tolist(), votes.tolist(), machines.tolist()
     for row, (perturbation, readout, context, answer, split) in enumerate(
         table[list(tables.COLUMNS)].itertuples(index=False, name=None)
     ):
         evidence: list[dict[str, Any]] = [
             {
-                "perturbation": names[right[i]],
-                "answer": labels[label[nearest[tuple(shown[i])]]],
-                "similarity": int(percent[i]),
+                "perturbation": names[shows[i]],
+                "answer": labels[told[i]],
+                "similarity": percent[i],
                 "shared": shared[i],
             }
             for i in range(ends[row], ends[row + 1])
@@ -103,18 +116,43 @@ def build_questions(
                 "context": contexts[context],
                 "modality": modality,
                 "evidence": evidence,
+                **({"known": {name: known_of[name] for name in (perturbation, readout)}} if snippets else {}),
             },
             truth={
                 "answer": answer,
-                "neighbours": _named(votes[row], labels),
-                "partners": _named(machines[row], labels),
-                "core": bool(facts["core"].iloc[gene[row]]),
-                "annotations": int(facts["annotations"].iloc[gene[row]]),
+                "neighbours": _named(neighbours[row], labels),
+                "partners": _named(complexes[row], labels),
+                "core": core[place[row]],
+                "annotations": annotations[place[row]],
                 "context": context,
             },
             source=source,
             split=split,
         )
+
+
+def _turns(close: Votes, label: NDArray[np.integer[Any]]) -> Votes:
+    """What to sort the rows of a readout by, so that labels take turns, the most related row of each first;
+    close [questions, rows], label [rows]. Within a turn the most related comes first."""
+    turn = np.zeros_like(close)
+    for value in np.unique(label):
+        own = np.flatnonzero(label == value)
+        place = np.argsort(np.argsort(-close[:, own], axis=1, kind="stable"), axis=1, kind="stable")
+        turn[:, own] = place
+    return np.where(close > 0, 2.0 * turn - close, np.inf)  # similarity is at most 1
+
+
+def _known(knowledge: Annotations, names: Sequence[str], words: int) -> dict[str, list[str]]:
+    """Gene -> the names of its rarest annotations, at most so many words in all; [] where nothing is known."""
+    told = {}
+    for name, terms in zip(names, knowledge.rarest(names), strict=True):
+        told[name], left = [], words
+        for term in terms:
+            left -= len(term.split())
+            if left < 0:
+                break
+            told[name].append(term)
+    return told
 
 
 def _rate(other: NDArray[np.bool_], answers: Votes) -> Votes:
@@ -133,12 +171,12 @@ def _vote(weights: Votes, answers: Votes, rate: Votes) -> Votes:
     return np.where(total > 0, share, np.nan)
 
 
-def _named(vote: Votes, labels: Sequence[str]) -> dict[str, float] | None:
-    return None if np.isnan(vote).any() else {name: round(float(p), 6) for name, p in zip(labels, vote, strict=True)}
+def _named(vote: Sequence[float], labels: Sequence[str]) -> dict[str, float] | None:
+    return None if isnan(vote[0]) else {name: round(p, 6) for name, p in zip(labels, vote, strict=True)}
 
 
 def _shared(
-    knowledge: KnowledgeBase, names: Sequence[str], left: NDArray[np.integer[Any]], right: NDArray[np.integer[Any]]
+    knowledge: Annotations, names: Sequence[str], left: NDArray[np.integer[Any]], right: NDArray[np.integer[Any]]
 ) -> list[str]:
     """The rarest shared annotation of each pair; a pair that comes up often is looked up once."""
     pairs, place = np.unique(np.stack([left, right], axis=1), axis=0, return_inverse=True)

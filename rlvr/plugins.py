@@ -10,11 +10,11 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import rlvr
 from rlvr.types import Error
@@ -54,19 +54,28 @@ def load(kind: str, name: str, base: type[T]) -> type[T]:
     known = names(kind)
     if name not in known:
         raise Error(f"no {kind} plugin {name!r}{suggest(name, known)}; known: {', '.join(sorted(known))}")
+    if known[name] == "built in":
+        where, find = "built in", lambda: _only_class(importlib.import_module(f"rlvr.{kind}.{name}"), base)
+    else:
+        point = next(p for p in entry_points(group=GROUPS[kind]) if p.name == name)
+        where, find = f"{known[name]}: {point.value}", point.load
+    return _checked(find, base, name, f"{kind} plugin {name!r} ({where})")
+
+
+def _checked(find: Callable[[], Any], base: type[T], name: str, where: str) -> type[T]:
+    """What `find` gives, if it is a plugin of that name. Whatever a plugin's code does, the Error says where."""
     try:
-        if known[name] == "built in":
-            plugin = _only_class(importlib.import_module(f"rlvr.{kind}.{name}"), base)
-        else:
-            plugin = next(p for p in entry_points(group=GROUPS[kind]) if p.name == name).load()
+        plugin: type[T] = find()
     except Error:
         raise
-    except Exception as error:
-        raise Error(f"{kind} plugin {name!r} ({known[name]}) does not load: {error!r}") from error
+    except (Exception, SystemExit) as error:
+        raise Error(f"{where} does not load: {' '.join(repr(error).split())}") from error
     if not (inspect.isclass(plugin) and issubclass(plugin, base) and not inspect.isabstract(plugin)):
-        raise Error(f"{kind} plugin {name!r} ({known[name]}) is not a concrete subclass of {base.__name__}")
+        raise Error(f"{where} is not a concrete subclass of {base.__name__}")
     if getattr(plugin, "name", None) != name:
-        raise Error(f"{kind} plugin {name!r} calls itself {getattr(plugin, 'name', None)!r}; the names must agree")
+        raise Error(f"{where} calls itself {getattr(plugin, 'name', None)!r}; the names must agree")
+    if "__dataclass_params__" not in vars(plugin):
+        raise Error(f"{where} is no dataclass: put @dataclass(frozen=True) above it, so that its options are checked")
     return plugin
 
 

@@ -21,6 +21,7 @@ import yaml
 
 from rlvr.plugins import load as load_plugin
 from rlvr.plugins import suggest
+from rlvr.schedules import Schedule
 from rlvr.source import Source
 from rlvr.types import Error
 from rlvr.verifier import Verifier
@@ -114,18 +115,17 @@ class Recipe:
         """Each source with its options, and the most training questions to take from it (None: all)."""
         return [_opened(dict(values)) for values in self.sources]
 
-    def open_verifiers(self) -> dict[str, tuple[Verifier, float, bool]]:
-        """name -> (verifier, weight, gate)."""
+    def open_verifiers(self) -> dict[str, tuple[Verifier, Schedule, bool]]:
+        """name -> (verifier, weight by training step, gate)."""
         opened = {}
         for name, values in self.verifiers.items():
             options = dict(values or {})
             weight, gate = options.pop("weight", 1.0), options.pop("gate", False)
-            if isinstance(weight, bool) or not isinstance(weight, int | float):
-                raise Error(f"recipe: verifiers.{name}.weight must be a number, not {weight!r}")
             if not isinstance(gate, bool):
                 raise Error(f"recipe: verifiers.{name}.gate must be true or false, not {gate!r}")
             plugin = load_plugin("verifiers", name, Verifier)
-            opened[name] = (build(plugin, options, f"verifier {name}"), float(weight), gate)
+            schedule = Schedule.parse(weight, f"recipe: verifiers.{name}.weight")
+            opened[name] = (build(plugin, options, f"verifier {name}"), schedule, gate)
         return opened
 
 

@@ -146,7 +146,7 @@ def both_answers(question: Question, template: Template, honest: Honest, rng: Ra
 
 @cheat
 def hedging(question: Question, template: Template, honest: Honest, rng: Random) -> str:
-    """ "up or down"."""
+    """One answer or another, as in: up or down."""
     thought, right, wrong = _written(question, template, honest)
     return reference(thought, " or ".join(rng.sample([right, wrong], 2)))
 

@@ -1,9 +1,10 @@
 """The one GRPOTrainer subclass, and every patch of TRL or vLLM.
 
-What it adds to trl.GRPOTrainer: rollouts with every verdict and its advantage as Parquet, and the step
-time split into generate, verify and update. What it patches: engine options that TRL 1.16 has no field
-for (github.com/huggingface/trl/pull/6816), the random state after vLLM starts (pull/7040), float32 linear
-layers on vLLM's CPU build, and prompt positions that TRL scores on the CPU only to mask them.
+What it adds to trl.GRPOTrainer: rollouts with every verdict and its advantage as Parquet, weights that follow
+a schedule, and the step time split into generate, verify and update. What it patches: engine options that
+TRL 1.16 has no field for (github.com/huggingface/trl/pull/6816), the random state after vLLM starts
+(pull/7040), float32 linear layers on vLLM's CPU build, and prompt positions that TRL scores on the CPU only
+to mask them.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
             return super()._generate(prompts)
 
     def _calculate_rewards(self, *args: Any) -> Any:
+        self._layer.step = self.state.global_step
+        # TRL reads them right after: rows, logs and advantages then rest on the same weights.
+        self.reward_weights = torch.tensor(self._layer.weights(), dtype=torch.float32, device=self.accelerator.device)
         with self._timed("verify"):
             return super()._calculate_rewards(*args)
 

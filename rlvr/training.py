@@ -24,8 +24,8 @@ from transformers import TrainerCallback, set_seed
 from trl import GRPOConfig, SFTConfig, SFTTrainer
 
 from rlvr import evaluate, policy, prompts
+from rlvr.opening import gather, reward_layer, templates
 from rlvr.provenance import versions
-from rlvr.questions import gather
 from rlvr.rationales import rows as rationale_rows
 from rlvr.recipe import Recipe
 from rlvr.report import terminal_summary, write_report
@@ -64,9 +64,10 @@ class Run:
             self.sources, self.questions = gather(recipe)
         self.train = [q for q in self.questions if q.split == "train"]
         self.held_out = evaluate.select(self.questions, recipe.evaluation)
-        self.templates = evaluate.templates(recipe, self.questions)
-        self.layer = evaluate.reward_layer(recipe, self.templates)
+        self.templates = templates(recipe, {question.task for question in self.questions})
+        self.layer = reward_layer(recipe, self.templates)
         self.grpo_config.reward_weights = self.layer.weights()
+        self._warn_of_overconfidence()
         refuse_leak(self.train, self.held_out)
 
         with self._timed("model"):
@@ -147,6 +148,15 @@ class Run:
         if self.state.is_main_process:
             policy.save_adapter(self.model, self.folder / name, self.recipe.model, self.base_hash)
         self.state.wait_for_everyone()
+
+    def _warn_of_overconfidence(self) -> None:
+        proper = [name for name, entry in self.layer.verifiers.items() if entry.verifier.proper]
+        if proper and self.grpo_config.scale_rewards in (True, "group"):
+            log.warning(
+                "%s: scaling by the group's deviation makes stated probabilities over-confident "
+                "(arXiv:2508.11800); set grpo.scale_rewards=none",
+                ", ".join(proper),
+            )
 
     def _check_lengths(self) -> None:
         """Refuse prompts that leave no room for the completion, and control tokens inside them."""

@@ -15,7 +15,6 @@ import pytest
 
 import rlvr
 from rlvr import cli
-from rlvr.types import Error
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -65,12 +64,13 @@ def test_help_names_every_command_and_loads_no_torch() -> None:
     )
     assert done.stdout.strip() == "[]"
     names = {command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback}
-    assert names == {"evaluate", "report"}
-    assert {group.name for group in cli.app.registered_groups} == {"models", "data", "verifiers"}
+    assert names == {"evaluate", "report", "score"}
+    assert {group.name for group in cli.app.registered_groups} == {"models", "data", "verifiers", "knowledge"}
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nope"], ["models", "pull"], ["evaluate", "quickstart"], ["data", "list", "--no"]]
+    "arguments",
+    [["nope"], ["models", "pull"], ["evaluate", "quickstart"], ["data", "list", "--no"], ["score", "runs/x"]],
 )
 def test_bad_arguments_exit_2(run: Run, arguments: list[str]) -> None:
     done = run(*arguments)
@@ -146,28 +146,6 @@ def test_data_pull_refuses_a_corrupt_mirror_and_says_the_terms(run: Run, tmp_pat
     assert "Non-Commercial" in done.stderr
 
 
-def test_verifiers_list(run: Run) -> None:
-    found = {row["name"]: row for row in json.loads(run("verifiers", "list", "--json").stdout)}
-    assert {name: row["kind"] for name, row in found.items()} == {
-        "format": "hard",
-        "label": "hard",
-        "mention": "hard",
-        "neighbours": "soft",
-    }
-    assert all(row["from"] == "built in" and row["scores"] for row in found.values())
-
-
-def test_a_broken_plugin_is_listed_with_its_error(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    def load(kind: str, name: str, base: type[Any]) -> type[Any]:
-        raise Error(f"{kind} plugin {name!r} does not load: ImportError('x')")
-
-    monkeypatch.setattr("rlvr.plugins.load", load)
-    cli.list_verifiers(as_json=True)
-    rows = json.loads(capsys.readouterr().out)
-    assert {row["name"] for row in rows} >= {"label", "format"}
-    assert all("does not load: ImportError('x')" in row["error"] for row in rows)
-
-
 def test_evaluate_mistakes(run: Run, tmp_path: Path) -> None:
     out = ["--out", str(tmp_path / "out")]
     assert "did you mean 'quickstart'?" in one_line(run("evaluate", "quickstrat", *out))
@@ -199,3 +177,29 @@ def test_evaluate_hands_on_what_was_asked(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_report_of_no_run(run: Run, tmp_path: Path) -> None:
     assert "report.json" in one_line(run("report", str(tmp_path)))
+
+
+def test_score_mistakes(run: Run, tmp_path: Path) -> None:
+    out = ["--out", str(tmp_path / "out.parquet")]
+    assert "holds no rollouts" in one_line(run("score", str(tmp_path), *out))
+    lines = tmp_path / "completions.jsonl"
+    lines.write_text('{"question_id": "q", "completion": ""}\n')
+    assert "say --recipe" in one_line(run("score", str(lines), *out))
+    asked = ["score", str(lines), "--recipe", "quickstart", *out, "--verifier"]
+    assert "did you mean 'mention'?" in one_line(run(*asked, "mentoin"))
+    assert "unknown key 'mst', did you mean 'most'?" in one_line(run(*asked, "mention:mst=3"))
+    assert "most must be int, not 'many'" in one_line(run(*asked, "mention:most=many"))
+    assert "write key=value" in one_line(run(*asked, "mention:most"))
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_knowledge_show_names_every_release(run: Run) -> None:
+    found = json.loads(run("knowledge", "show", "sample", "--json").stdout)[0]
+    assert found["version"]
+    assert all(release["licence"] and release["sha256"] for release in found["releases"])
+    assert found["version"] in run("knowledge", "show", "sample").stdout
+
+
+def test_knowledge_mistakes(run: Run) -> None:
+    assert "write PART=PATH" in one_line(run("knowledge", "build", "--file", "go.obo"))
+    assert "no knowledge base 'upstraem'" in one_line(run("knowledge", "show", "upstraem"))

@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr.evidence import PRIOR, build_questions
-from rlvr.knowledge import COMPLEX_ROOT, KnowledgeBase, Term
+from rlvr.knowledge.annotations import COMPLEX_ROOT, Annotations, Node
 from rlvr.types import Error, Question
 
 TERMS = {
-    "all": Term("all"),
-    COMPLEX_ROOT: Term("protein-containing complex", ("all",)),
-    "tcr": Term("T cell receptor complex", (COMPLEX_ROOT,)),
-    "signal": Term("signalling", ("all",)),
-    "kinase": Term("kinase activity", ("signal",)),
+    "all": Node("all"),
+    COMPLEX_ROOT: Node("protein-containing complex", ("all",)),
+    "tcr": Node("T cell receptor complex", (COMPLEX_ROOT,)),
+    "signal": Node("signalling", ("all",)),
+    "kinase": Node("kinase activity", ("signal",)),
 }
-BASE = KnowledgeBase.build(
+BASE = Annotations.build(
     {
         "CD3E": ["tcr", "signal"],
         "CD3G": ["tcr", "signal"],
@@ -177,16 +177,16 @@ def test_many_rows_are_made_in_vectors() -> None:
     """Work is done per readout, not per pair: as many matrix products as for one readout's rows."""
     random = np.random.default_rng(0)
     names = [f"G{i}" for i in range(200)]
-    base = KnowledgeBase.build({n: [random.choice(["tcr", "kinase", "signal"])] for n in names}, TERMS, {})
+    base = Annotations.build({n: [random.choice(["tcr", "kinase", "signal"])] for n in names}, TERMS, {})
     calls: list[int] = []
-    original = KnowledgeBase.similarity
+    original = Annotations.similarity
 
-    class Counting(KnowledgeBase):
+    class Counting(Annotations):
         def similarity(self, left: Any, right: Any) -> Any:
             calls.append(len(left))
             return original(self, left, right)
 
-    counting = Counting(**{f: getattr(base, f) for f in KnowledgeBase.__dataclass_fields__})
+    counting = Counting(**{f: getattr(base, f) for f in Annotations.__dataclass_fields__})
     rows = [(n, f"R{j}", random.choice(LABELS), "train") for n in names for j in range(20)]
     table = pd.DataFrame(rows, columns=["perturbation", "readout", "label", "split"]).assign(context="cd4")
     made = build_questions(

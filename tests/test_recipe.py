@@ -120,4 +120,26 @@ def test_resolved_recipe_reads_back(seed: int, weight: float, gate: bool) -> Non
     recipe = build(Recipe, values, "r")
     again = build(Recipe, yaml.safe_load(yaml.safe_dump(recipe.to_dict())), "r")
     assert again == recipe
-    assert again.open_verifiers()["label"][1:] == (weight, gate)
+    _, schedule, gated = again.open_verifiers()["label"]
+    assert (schedule.at(0), gated) == (weight, gate)
+
+
+def test_a_weight_may_follow_the_steps() -> None:
+    values = {**MINIMAL, "verifiers": {"label": {"weight": {0: 0.0, 20: 1.0}}}}
+    recipe = build(Recipe, values, "r")
+    again = build(Recipe, yaml.safe_load(yaml.safe_dump(recipe.to_dict())), "r")
+    for read in (recipe, again):
+        assert [read.open_verifiers()["label"][1].at(step) for step in (0, 5, 20, 99)] == [0.0, 0.25, 1.0, 1.0]
+
+
+def test_a_recipe_may_have_several_sources() -> None:
+    sources = [{"name": "tcell_cytokines", "questions": 7}, {"name": "perturbqa", "context": "rpe1"}]
+    recipe = build(Recipe, {**MINIMAL, "source": sources}, "r")
+    assert [(source.name, most) for source, most in recipe.open_sources()] == [
+        ("tcell_cytokines", 7),
+        ("perturbqa", None),
+    ]
+    for most in (0, True, "many"):
+        wrong = build(Recipe, {**MINIMAL, "source": [{"name": "tcell_cytokines", "questions": most}]}, "r")
+        with pytest.raises(Error, match="questions must be a whole number"):
+            wrong.open_sources()

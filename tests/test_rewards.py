@@ -12,13 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlvr.answers import Choice, Options
 from rlvr.completions import reference
 from rlvr.plugins import load
 from rlvr.rewards import OWN_COLUMNS, RewardLayer, Weighted
 from rlvr.types import Error, Evidence, Reason, Verdict
 from rlvr.verifier import Verifier
 
-ANSWERS = {"up": "up", "down": "down"}
+TASK = "perturbation/direction"
+ANSWERS = {TASK: Choice({"up": "up", "down": "down"})}
 RIGHT, WRONG = reference("ZAP70 on IL-2", "down"), reference("ZAP70 on IL-2", "up")
 EOS, PAD = 2, 0
 
@@ -220,6 +222,10 @@ FAULTS = {
     "the layer's own reason": (Verdict(None, Reason.ERROR), "raise where the work failed"),
     "no score and no abstention": (Sloppy(None, Reason.WRONG), "does not fit reason"),
     "evidence that is none": (Verdict(1.0, Reason.BELIEF, ("look",)), "TypeError"),
+    "evidence that is neither for nor against": (
+        Verdict(1.0, Reason.BELIEF, (Evidence("s", "r", "x", 1),)),
+        "supports True or False",
+    ),
     "evidence beyond JSON": (Verdict(1.0, Reason.BELIEF, (Evidence("s", "r", object(), True),)), "not JSON"),
 }
 
@@ -271,6 +277,7 @@ class Batched(Scripted):
         (lambda verdicts: verdicts * 2, [None, None]),
         (lambda verdicts: [], [None, None]),
         (lambda verdicts: [verdicts[0], 0.5], [1.0, None]),
+        (lambda verdicts: [verdicts[0], TimeoutError("given, not raised")], [1.0, None]),
     ],
 )
 def test_faults_of_a_batch(make_question, batch, scores):
@@ -317,7 +324,9 @@ def test_too_many_faults_stop_the_run_and_say_why(make_question):
     layer = scripted({"?": KeyError("symbol")}, rate=0.1)
     ask(layer, make_question(), ["?"] * 2 + [RIGHT] * 17)  # 2 of 19: too few to judge
     ask(layer, make_question(), [RIGHT])  # 2 of 20: at the rate, not above
-    with pytest.raises(Error, match=r"verifier scripted failed on 3 of 21 .*14%, allowed 10%.*KeyError: 'symbol'") as e:
+    with pytest.raises(
+        Error, match=r"verifier scripted failed on 3 of 21 .*14\.3%, allowed 10\.0%.*KeyError: 'symbol'"
+    ) as e:
         ask(layer, make_question(), ["?"])
     assert "(test_rewards.py:" in str(e.value)
     assert "\n" not in str(e.value)
@@ -380,3 +389,13 @@ def test_mistakes_of_the_caller_are_named(make_question):
         layer.functions()[0](prompts=["?"], completions=[RIGHT])
     with pytest.raises(Error, match="1 questions, 2 completions"):
         layer.score([make_question()], [RIGHT, WRONG])
+    with pytest.raises(Error, match=r"question x: no prompt says how task cell/type is answered \(known: perturbation"):
+        layer.score([make_question(id="x", task="cell/type")], [RIGHT])
+
+
+def test_each_task_is_read_by_its_own_answers_and_fields(make_question):
+    layer = RewardLayer(built_in("label"), {**ANSWERS, "cell/type": Options()})
+    cell = make_question({"options": ["B cell", "T cell"]}, {"answer": "T cell"}, task="cell/type")
+    texts = [RIGHT, reference("x", "t cell"), reference("x", "NK cell")]
+    assert ask(layer, [make_question(), cell, cell], texts) == {"label": [1.0, 1.0, 0.0]}
+    assert [row["answer"] for row in layer.last_rows] == ["down", "T cell", None]

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlvr.answers import Choice
 from rlvr.completions import TAGS, parse, reference
 from rlvr.plugins import load
 from rlvr.types import Completion, Question, Reason, Verdict
 from rlvr.verifier import Verifier
 
-ANSWERS = {"up": "up", "down": "down"}
+ANSWERS = Choice({"up": "up", "down": "down"})
 THOUGHT = "ZAP70 on IL-2: like LAT down, CBLB up."
 REFERENCE = reference(THOUGHT, "down")
 NAMES = ["format", "label", "mention", "neighbours"]
@@ -25,7 +26,7 @@ def verifier(name, **options):
 
 
 def verdict(name, question, text=REFERENCE, finished=True, **options):
-    return verifier(name, **options).verify(question, parse(text, ANSWERS, finished=finished))
+    return verifier(name, **options).verify(question, parse(text, ANSWERS, question.fields, finished=finished))
 
 
 # What each says of the same texts. The question's vote gives down .75, up .25.
@@ -83,7 +84,7 @@ def test_a_completion_that_was_cut_off_earns_nothing(make_question, name):
 
 
 completions = st.builds(
-    lambda parts, finished: parse("".join(parts), ANSWERS, finished=finished),
+    lambda parts, finished: parse("".join(parts), ANSWERS, {}, finished=finished),
     st.lists(
         st.sampled_from([*TAGS, "up", "down", " ", "ZAP70", "IL-2", "LAT", REFERENCE, "\u200b"]) | st.text(max_size=4),
         max_size=10,
@@ -112,7 +113,7 @@ def test_abstention_depends_on_the_question_alone(make_question, completion):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_is_a_loop_in_any_order(make_question, name):
     questions = [make_question(), make_question(truth={"neighbours": None}), make_question({"readout": "CD69"})]
-    pairs = [(q, parse(text, ANSWERS)) for q in questions for text, _ in TEXTS.values()]
+    pairs = [(q, parse(text, ANSWERS, q.fields)) for q in questions for text, _ in TEXTS.values()]
     plugin = verifier(name)
     alone = [plugin.verify(*pair) for pair in pairs]
     assert list(plugin.verify_batch(pairs)) == alone

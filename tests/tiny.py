@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlvr import prompts
-from rlvr.questions import gather
+from rlvr.opening import gather
 from rlvr.rationales import rows
 from rlvr.recipe import load
 from rlvr.types import Question
@@ -69,7 +69,7 @@ def make(folder: Path, questions: Sequence[Question], *, follows: float = 0.5, s
         )
     )
     train = [q for q in questions if q.split == "train"]
-    labels = list(template.answers.values())
+    labels = list(template.slot_words.values())
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     for _ in range(steps):

@@ -1,4 +1,7 @@
-"""`format`: exactly one thought, then exactly one answer, nothing after."""
+"""`format`: exactly one thought, then exactly one answer, nothing after.
+
+`rlvr score ROLLOUTS --verifier format` applies it to saved completions.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from typing import ClassVar
 
 from rlvr.types import Completion, Question, Reason, Verdict
 from rlvr.verifier import Verifier
+
+from ._common import MALFORMED, thinks
 
 
 @dataclass(frozen=True)
@@ -17,10 +22,9 @@ class Format(Verifier):
     """
 
     name: ClassVar[str] = "format"
+    catches: ClassVar[frozenset[str]] = MALFORMED | {"empty_thought"}
 
     def verify(self, question: Question, completion: Completion) -> Verdict:
-        # White space, punctuation or invisible characters alone are no thought.
-        thinks = completion.thought is not None and any(map(str.isalnum, completion.thought))
-        if thinks and completion.finished:
+        if thinks(completion) and completion.finished:
             return Verdict(1.0, Reason.WELL_FORMED)
         return Verdict(0.0, Reason.MALFORMED)

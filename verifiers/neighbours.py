@@ -1,16 +1,20 @@
-"""`neighbours`: how probable related measurements make the answer."""
+"""`neighbours`: how probable related measurements make the answer.
+
+`rlvr score ROLLOUTS --verifier neighbours` applies it to saved completions.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from rlvr.types import Completion, Evidence, Question, Reason, Verdict
-from rlvr.verifier import Verifier
+from rlvr import oracle
+
+from ._belief import Believed
 
 
 @dataclass(frozen=True)
-class Neighbours(Verifier):
+class Neighbours(Believed):
     """The probability of the given answer under `truth["neighbours"]`, a vote of related training
     perturbations that the source cross-fitted: the question's own measurement has no part in it.
 
@@ -19,16 +23,6 @@ class Neighbours(Verifier):
     """
 
     name: ClassVar[str] = "neighbours"
-    kind: ClassVar[Literal["hard", "soft"]] = "soft"
 
-    def verify(self, question: Question, completion: Completion) -> Verdict:
-        vote = question.truth.get("neighbours")
-        if vote is None:
-            return Verdict(None, Reason.UNCOVERED)
-        if completion.answer is None:
-            return Verdict(0.0, Reason.UNPARSED)
-        probability = float(vote.get(completion.answer, 0.0))
-        said = ", ".join(f"{label} {share:.2f}" for label, share in sorted(vote.items()))
-        supports = probability == max(vote.values())
-        evidence = Evidence(question.source, question.id, f"related knockdowns say {said}", supports)
-        return Verdict(probability, Reason.BELIEF, (evidence,))
+    def believer(self) -> oracle.Oracle:
+        return oracle.Neighbours()

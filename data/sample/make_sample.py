@@ -3,8 +3,8 @@
     python -m rlvr.data.sample.make_sample
 
 Screens: gene summaries of four genome-wide CRISPRi screens (two cytokines, two donors), from the
-package genedisco. Annotation: GO, Reactome and HGNC, from rlvr.knowledge. Fetched if they are not under
-RLVR_DATA. It also prints how well one donor predicts the other: the noise ceiling.
+package genedisco. Annotation: GO, Reactome, HGNC and Cell Ontology, from rlvr.knowledge. Fetched if they are
+not under RLVR_DATA. It also prints how well one donor predicts the other: the noise ceiling.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from scipy.stats import combine_pvalues, false_discovery_control
 from sklearn.metrics import roc_auc_score
 
 from rlvr import tables
-from rlvr.knowledge import KnowledgeBase, closure, read_upstream
+from rlvr.knowledge import KnowledgeBase
+from rlvr.knowledge.ontologies import read_cells, read_obo
+from rlvr.knowledge.readers import read_symbols
+from rlvr.knowledge.releases import UPSTREAM
 from rlvr.source import File, write_atomically
 
 HERE = Path(__file__).resolve().parent
@@ -33,6 +36,7 @@ NUMBERS = tuple(f"{what}_{d}" for d in DONORS for what in ("guides", "lfc", "p_d
 FDR = 0.1  # of the two donors' combined p
 CONFIRMED = 0.05  # one-sided p that each donor must reach
 QUIET = 0.2  # p above which, both ways and in both donors, a knockdown counts as doing nothing
+CELLS = ("CL:0000988", "CL:0000164")  # blood and enteroendocrine cells: these and all below them
 GUIDES = 3  # per gene, as the library was designed; twice as many means two genes in one row
 
 
@@ -137,39 +141,62 @@ def noise_ceiling(screen: pd.DataFrame, hits: int) -> dict[str, float | int]:
 
 
 def main() -> None:
-    """Write screens.tsv, go_annotation.tsv, go_terms.tsv and noise_ceiling.json beside this file."""
+    """Write the tables and noise_ceiling.json beside this file."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    knowledge = KnowledgeBase.from_upstream()
+    knowledge = KnowledgeBase.open()
+    annotations = knowledge.annotations()
     parts, ceiling = [], {}
     for context, screen in SCREENS.items():
         measured = read_screen(screen)
         genes = list(measured.index)
-        kept = match(label(measured), knowledge.annotations(genes), knowledge.core(genes))
+        kept = match(label(measured), annotations.annotations(genes), annotations.core(genes))
         ceiling[context] = noise_ceiling(measured, int((kept["label"] != "none").sum()))
         parts.append(kept.reset_index().assign(context=context))
         print(context, kept["label"].value_counts().to_dict(), ceiling[context])
     screens = pd.concat(parts)
     _write("screens.tsv", screens[["context", "gene", "label", *NUMBERS, "q_down", "q_up"]])
 
-    _write_annotation(knowledge, sorted(set(screens["gene"])))
+    asked = sorted(set(screens["gene"]))
+    _write_annotation(knowledge, asked)
+    _write_symbols(knowledge, {*asked, *(screen["cytokine"] for screen in SCREENS.values())})
+    _write_cells(knowledge)
     write_atomically(HERE / "noise_ceiling.json", (json.dumps(ceiling, indent=2) + "\n").encode())
 
 
 def _write_annotation(knowledge: KnowledgeBase, genes: list[str]) -> None:
     """Each gene's most specific terms, and those terms with all their ancestors. Only what two genes
     share is ever shown, so only such a term keeps its name."""
-    annotation, terms, _ = read_upstream()
-    closed = closure(terms)
-    direct = {g: annotation.get(knowledge.resolve(g) or "", set()) for g in genes}
-    specific = {g: held - set().union(*(closed[t] - {t} for t in held)) for g, held in direct.items()}
-    carriers = Counter(t for held in specific.values() for t in set().union(*(closed[t] for t in held)))
-    sizes = dict(zip(knowledge.terms.tolist(), knowledge.sizes.tolist(), strict=True))
-    rows = [
-        (t, terms[t].name if carriers[t] > 1 else "", sizes[t], "|".join(terms[t].parents)) for t in sorted(carriers)
-    ]
+    carried = {g: [t for t in knowledge.terms(g) if t.startswith(("GO:", "R-HSA-"))] for g in genes}
+    above = {t: knowledge.ancestors(t) - {t} for t in set().union(*carried.values())}
+    specific = {g: set(held).difference(*(above[t] for t in held)) for g, held in carried.items()}
+    carriers = Counter(t for held in carried.values() for t in held)
+    parents = {entry.term.id: entry.parents for entry in read_obo(UPSTREAM["ontology"].file.path(), "GO:")}
+    named = {t: term.name if (term := knowledge.term(t)) and carriers[t] > 1 else "" for t in carriers}
+    rows = [(t, named[t], knowledge.size(t), "|".join(parents.get(t, ()))) for t in sorted(carriers)]
     _write("go_terms.tsv", pd.DataFrame(rows, columns=["term", "name", "genes", "parents"]))
     held = [(g, "|".join(sorted(specific[g]))) for g in genes]
     _write("go_annotation.tsv", pd.DataFrame(held, columns=["gene", "terms"]))
+
+
+def _write_symbols(knowledge: KnowledgeBase, genes: set[str]) -> None:
+    """HGNC's previous and alias symbols of the sample's genes, those that stand for one gene among all."""
+    approved = {symbol for g in genes if (symbol := knowledge.resolve(g))}
+    kept: dict[tuple[str, int], list[str]] = {}
+    rows, _ = read_symbols(UPSTREAM["genes"].file.path())
+    for name, rank, symbol in rows:
+        if symbol in approved and rank and knowledge.resolve(name) == symbol:
+            kept.setdefault((symbol, rank), []).append(name)
+    table = [(s, "|".join(kept.get((s, 1), ())), "|".join(kept.get((s, 2), ()))) for s in sorted(approved)]
+    _write("genes.tsv", pd.DataFrame(table, columns=["symbol", "prev_symbol", "alias_symbol"]))
+
+
+def _write_cells(knowledge: KnowledgeBase) -> None:
+    """The Cell Ontology's blood and enteroendocrine cells, with all their ancestors."""
+    entries = {entry.term.id: entry for entry in read_cells(UPSTREAM["cells"].file.path())}
+    below = [t for t in entries if not knowledge.ancestors(t).isdisjoint(CELLS)]
+    kept = sorted(set().union(*(knowledge.ancestors(t) for t in below)))
+    rows = [(t, entries[t].term.name, "|".join(entries[t].parents), "|".join(entries[t].synonyms)) for t in kept]
+    _write("cells.tsv", pd.DataFrame(rows, columns=["term", "name", "parents", "synonyms"]))
 
 
 def _write(name: str, table: pd.DataFrame) -> None:

@@ -3,6 +3,7 @@
     rlvr models list | pull NAME
     rlvr data list | pull NAME | show NAME [key=value ...]
     rlvr verifiers list | check NAME_OR_FILE | check --all | new NAME [--package]
+    rlvr knowledge build | show
     rlvr evaluate RECIPE [key=value ...] [--adapter DIR] [--final] --out DIR
     rlvr score RUN_OR_ROLLOUTS [--verifier NAME:key=value,... ...] --out FILE.parquet
     rlvr report RUN
@@ -20,7 +21,7 @@ from typing import Annotated
 import typer
 
 import rlvr
-from rlvr.cli import data, models, runs, verifiers
+from rlvr.cli import data, knowledge, models, runs, verifiers
 from rlvr.types import Error
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(verifiers.app, name="verifiers")
+app.add_typer(knowledge.app, name="knowledge")
 app.command()(runs.evaluate)
 app.command()(runs.score)
 app.command()(runs.report)
@@ -55,7 +57,3 @@ def main() -> None:
     except Error as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

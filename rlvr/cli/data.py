@@ -137,8 +137,8 @@ def _shares(labels: Counter[str]) -> str:
     total = labels.total()
     named = sorted(labels) if len(labels) <= LABELS else [label for label, _ in labels.most_common(LABELS)]
     shares = [f"{label} {labels[label]} ({labels[label] / total:.0%})" for label in named if label]
-    more = f", and {len(labels) - LABELS} more" if len(labels) > LABELS else ""
-    return (", ".join(shares) or "-") + more
+    more = f"; and {len(labels) - LABELS} more" if len(labels) > LABELS else ""
+    return ("; ".join(shares) or "-") + more
 
 
 def _rendered(question: Question, template: Template | None) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from rlvr.cli.printing import Json
+from rlvr.cli.printing import Json, print_rows
+
+LISTED = 10  # of the question ids that no source knows
 
 
 def evaluate(
@@ -51,7 +55,34 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Verdicts for saved completions, with no model and no GPU, and what changed against the saved ones."""
-    from rlvr import rescore
+    from rlvr.rescore import rescore
 
-    found = rescore.rescore(rollouts, verifier or [], recipe, out)
-    print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if as_json else found.text())
+    found = rescore(rollouts, verifier or [], recipe, out).to_dict()
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        _print_changes(found)
+    print(f"verdicts: {out}", file=sys.stderr)
+
+
+def _print_changes(found: Mapping[str, Any]) -> None:
+    print(f"{found['rows']} completions scored")
+    if found["missing"]:
+        ids = ", ".join(found["missing"][:LISTED]) + (", ..." if len(found["missing"]) > LISTED else "")
+        print(f"{found['skipped']} left out: the sources lack {len(found['missing'])} question ids: {ids}")
+    shown = ("before", "after", "compared", "changed")
+    print_rows([{"verifier": name, **{key: _figure(row[key]) for key in shown}} for name, row in _verifiers(found)])
+    for name, row in _verifiers(found):
+        print(f"{name}: " + ", ".join(f"{reason} {count}" for reason, count in row["reasons"].items()))
+        for example in row["examples"]:
+            scores = f"{_figure(example['before'])} -> {_figure(example['after'])} ({example['reason']})"
+            print(f"  {example['question_id']}: {scores}\n    ...{example['completion']!r}")  # repr: it is hostile text
+
+
+def _verifiers(found: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    verifiers: Mapping[str, Mapping[str, Any]] = found["verifiers"]
+    return verifiers.items()
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,17 +1,41 @@
-"""Source -> Questions: opens a recipe's sources and puts their questions together.
+"""Opens what a recipe names: its sources' questions, its prompts, its verifiers. Needs no model and no torch.
 
 sources, questions = gather(recipe)
+by_task = templates(recipe, {question.task for question in questions})
+layer = reward_layer(recipe, by_task)
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 
+from rlvr import prompts
+from rlvr.prompts import Template
 from rlvr.recipe import Recipe
+from rlvr.rewards import RewardLayer, Weighted
 from rlvr.source import Source
 from rlvr.types import Error, Question
+
+Templates = Mapping[str, Template]  # by task
+
+
+def templates(recipe: Recipe, tasks: Iterable[str]) -> dict[str, Template]:
+    """The template of each task: the recipe's own where it names one, else the task's."""
+    named = (recipe.prompt,) if isinstance(recipe.prompt, str) else recipe.prompt
+    own = {template.task: template for template in map(prompts.load, named)}
+    asked = sorted(tasks)
+    if strange := own.keys() - set(asked):
+        raise Error(f"recipe: prompt is for task {', '.join(sorted(strange))}, the sources ask {', '.join(asked)}")
+    return {task: own.get(task) or prompts.load(task) for task in asked}
+
+
+def reward_layer(recipe: Recipe, by_task: Templates) -> RewardLayer:
+    """The recipe's verifiers, ready to score."""
+    opened = {name: Weighted(*values) for name, values in recipe.open_verifiers().items()}
+    answers = {task: template.answers for task, template in by_task.items()}
+    return RewardLayer(opened, answers, max_error_rate=recipe.max_error_rate, deadline=recipe.deadline)
 
 
 def gather(recipe: Recipe) -> tuple[list[Source], list[Question]]:

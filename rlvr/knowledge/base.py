@@ -1,0 +1,354 @@
+"""KnowledgeBase: what a verifier, a source or an audit asks, answered from one read-only file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from datetime import date
+from functools import cache, cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlvr.knowledge import assemble
+from rlvr.knowledge.annotations import Annotations
+from rlvr.knowledge.facts import Edge, Fact, Gene, Release, Sign, Species, Term
+from rlvr.knowledge.readers import COMPLEXES
+from rlvr.knowledge.store import Store, numbers
+from rlvr.knowledge.symbols import settle, undated
+from rlvr.types import Error
+
+if TYPE_CHECKING:
+    from Bio.motifs.jaspar import Motif
+
+LONGEST = 512  # characters; what is longer is no name of anything, and must not fill a cache
+SIGNS: Mapping[str, Sign] = {"activates": "activation", "represses": "repression", "regulates": "unknown"}
+
+
+class KnowledgeBase:
+    """Genes, terms, facts. Holds only a path, opens the file at the first query, can be pickled and forked.
+
+    Where a gene is asked for, any symbol will do that stands for one gene (see `resolve`); where a term is,
+    its id or an alternative id. What is not known gives None or an empty tuple, never an error.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._store = Store(path)
+        self._genes = lru_cache(1 << 16)(self._read_gene)
+        self._carried = lru_cache(1 << 15)(self._read_carried)
+        self._above = lru_cache(1 << 16)(self._read_above)
+        self._facts = lru_cache(1 << 12)(self._read_facts)
+        self._linked = lru_cache(1 << 13)(self._read_linked)
+        self._edges = lru_cache(1 << 16)(self._read_edge)
+        self._term = lru_cache(1 << 14)(self._read_term)
+
+    @classmethod
+    def open(
+        cls,
+        name: str | Path = "upstream",
+        *,
+        noncommercial: bool = False,
+        cutoff: date | str | None = None,
+        exclude_references: Collection[str] = (),
+    ) -> KnowledgeBase:
+        """The knowledge base of that name, built first if need be: one object per process.
+
+        name: "upstream" (the full files), "sample" (the small tables in data/sample/), or the path of a built
+        file. The options are those of `rlvr.knowledge.build` and apply to "upstream".
+        """
+        if name == "upstream":
+            return _opened(assemble.upstream({}, cutoff, exclude_references, noncommercial))
+        if noncommercial or cutoff or exclude_references:
+            raise Error(f"knowledge base {str(name)!r} is built already: its options cannot be changed; use 'upstream'")
+        if name == "sample":
+            return _opened(assemble.sample())
+        path = Path(name)
+        if not path.is_file():
+            raise Error(f"no knowledge base {str(name)!r}; choose 'upstream', 'sample' or the path of a built file")
+        return _opened(path.resolve())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _opened, (self.path,)
+
+    def __repr__(self) -> str:
+        return f"KnowledgeBase({str(self.path)!r})"
+
+    @cached_property
+    def version(self) -> str:
+        """Digest of the inputs, the options and the format: what a run records."""
+        return self._meta["version"]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """cutoff, exclude_references and noncommercial, as they were at the build."""
+        found: dict[str, Any] = json.loads(self._meta["options"])
+        return found
+
+    def releases(self) -> tuple[Release, ...]:
+        """Every file it was built from."""
+        return tuple(self._releases.values())
+
+    def dropped(self) -> tuple[tuple[str, str, str, int], ...]:
+        """(source, reason, name, rows) of everything that the build could not place."""
+        query = "SELECT source, reason, name, rows FROM dropped JOIN release ON release.id = dropped.release"
+        return tuple(self._store.rows(f"{query} ORDER BY 1, 2, rows DESC, name"))
+
+    def gene(self, symbol: str, species: Species = "human") -> Gene:
+        """What a symbol stands for: the approved gene, else the one that had the symbol before, else the one
+        that has it as an alias; "ambiguous" if several share it. Case counts. Of mouse genes only those that
+        have a human ortholog are known, by their current symbol."""
+        return self._genes(symbol, species) if _plain(symbol) else Gene(None, "unknown")
+
+    def resolve(self, symbol: str, species: Species = "human") -> str | None:
+        """The approved symbol; None if it is unknown or ambiguous."""
+        return self.gene(symbol, species).symbol
+
+    def symbols(self, species: Species = "human") -> tuple[str, ...]:
+        """Every approved symbol, sorted."""
+        return tuple(s for (s,) in self._store.rows("SELECT symbol FROM gene WHERE species = ? ORDER BY 1", species))
+
+    def term(self, id: str) -> Term | None:
+        """The term of that id or alternative id (GO:, R-HSA-, CL:, HALLMARK_, CORUM:)."""
+        rank = self._rank.get(id)
+        return None if rank is None else self._term(rank)
+
+    def find(self, name: str, namespace: str | None = None) -> tuple[Term, ...]:
+        """Terms of exactly that name or exact synonym, whatever the case; current ones first.
+
+        namespace: biological_process, molecular_function, cellular_component, pathway, hallmark, complex, cell.
+        """
+        if not _plain(name):
+            return ()
+        held = self._store.rows("SELECT rank FROM label WHERE label = ?", name.casefold())
+        found = [self._term(rank) for (rank,) in held]
+        kept = [t for t in found if namespace in (None, t.namespace)]
+        return tuple(sorted(kept, key=lambda t: (t.obsolete, t.name.casefold() != name.casefold(), t.id)))
+
+    def terms(self, gene: str) -> tuple[str, ...]:
+        """Ids of the terms that a human gene carries, closed over is_a and part_of, the rarest first."""
+        symbol = self.resolve(gene)
+        return self._carried(symbol) if symbol else ()
+
+    def members(self, term: str) -> tuple[str, ...]:
+        """The human genes that carry a term, sorted: the other way round of `terms`."""
+        rank = self._rank.get(term)
+        if rank is None:
+            return ()
+        ((held,),) = self._store.rows("SELECT genes FROM term WHERE rank = ?", rank)
+        return tuple(self._symbols[i] for i in numbers(held))
+
+    def size(self, term: str) -> int:
+        """How many human genes carry a term; 0 if it is unknown."""
+        rank = self._rank.get(term)
+        return 0 if rank is None else self._labels[rank][2]
+
+    def shares(self, a: str, b: str) -> tuple[str, ...]:
+        """The terms that both genes carry, the rarest first."""
+        held = set(self.terms(b))
+        return tuple(t for t in self.terms(a) if t in held)
+
+    def ancestors(self, term: str) -> frozenset[str]:
+        """The term and everything above it by is_a and part_of; empty if it is unknown."""
+        rank = self._rank.get(term)
+        return frozenset() if rank is None else frozenset(self._labels[i][0] for i in self._above(rank))
+
+    def distance(self, a: str, b: str) -> int | None:
+        """Fewest is_a and part_of edges from one term to the other through a common ancestor."""
+        left, right = self._rank.get(a), self._rank.get(b)
+        if left is None or right is None:
+            return None
+        below, above = self._above(left), self._above(right)
+        return min((steps + above[i] for i, steps in below.items() if i in above), default=None)
+
+    def facts(self, subject: str, object: str) -> tuple[Fact, ...]:
+        """What the sources say that links the two, with provenance.
+
+        A human gene and a term: the direct annotations to the term or to anything below it, and, negated, the
+        NOT rows on the term or on anything above it. Otherwise (target, cell type, mouse gene, motif) the
+        facts on exactly that object. Facts on the term itself come first.
+        """
+        name, rank = self._subject(subject), self._rank.get(object)
+        aim = self._labels[rank][0] if rank is not None else self._object(object)
+        return self._linked(name, aim) if name and aim else ()
+
+    def edge(self, tf: str, target: str) -> Edge | None:
+        """What is reported of a transcription factor and a target; None if nothing is, which denies nothing.
+
+        The complexes AP1 and NFKB are known by these names. CollecTRI's code "default" marks a sign that it
+        may have given for want of any other.
+        """
+        left, right = self._subject(tf), self.resolve(target)
+        return self._edges(left, right) if left and right else None
+
+    def targets(self, tf: str) -> tuple[str, ...]:
+        """Reported targets of a transcription factor, sorted."""
+        name = self._subject(tf)
+        held = self._facts(name) if name else ()
+        return tuple(sorted({o for o, kind, _ in held if self._kinds[kind][0] in SIGNS}))
+
+    def regulators(self, target: str) -> tuple[str, ...]:
+        """Transcription factors reported to act on a gene, sorted."""
+        return self._reverse(self.resolve(target), SIGNS)
+
+    def markers(self, cell: str, species: Species = "human") -> tuple[str, ...]:
+        """Marker genes of a cell type (id, name or synonym), those that most sources and papers name first."""
+        if not _plain(cell):
+            return ()
+        known = self.term(cell)
+        names = [known.id] if known else [*self._cells(cell), cell.casefold()]
+        query = f"""SELECT subject FROM fact JOIN kind ON kind.id = fact.kind
+            WHERE object IN ({", ".join("?" * len(names))}) AND relation = 'marks' AND species = ?
+            GROUP BY subject ORDER BY COUNT(*) DESC, subject"""
+        return tuple(symbol for (symbol,) in self._store.rows(query, *names, species))
+
+    def ortholog(self, symbol: str, species: Species = "human") -> tuple[str, ...]:
+        """Mouse orthologs of a human gene; with species="mouse" the human ones of a mouse gene."""
+        name = self.resolve(symbol, species)
+        if species == "mouse":
+            return self._reverse(name, {"ortholog_of": ""})
+        held = self._facts(name) if name else ()
+        return tuple(sorted({o for o, kind, _ in held if self._kinds[kind][0] == "ortholog_of"}))
+
+    def motifs(self, tf: str) -> tuple[str, ...]:
+        """JASPAR CORE matrices of a transcription factor alone (no dimers) in vertebrates, human ones first."""
+        query = "SELECT id FROM matrix WHERE gene = ? ORDER BY place, id"
+        return tuple(id for (id,) in self._store.rows(query, self.resolve(tf)))
+
+    def matrix(self, id: str) -> Motif:
+        """The counts of a JASPAR CORE matrix, such as MA0002.3, as Biopython's motif. Errors: no such id."""
+        from Bio.motifs.jaspar import Motif
+
+        held = self._store.rows("SELECT name, counts FROM matrix WHERE id = ?", id) if _plain(id) else []
+        if not held:
+            raise Error(f"no JASPAR matrix {id[:40]!r} in this knowledge base; motifs(tf) lists those of a factor")
+        ((name, counts),) = held
+        return Motif(matrix_id=id, name=name, counts=json.loads(counts))
+
+    def labels(self) -> list[tuple[str, str]]:
+        """(name or exact synonym, id) of every current term, case folded, sorted: for a lexicon of all of them."""
+        query = "SELECT label, id FROM label JOIN term ON term.rank = label.rank WHERE NOT obsolete ORDER BY 1, 2"
+        return [(label, id) for label, id in self._store.rows(query)]
+
+    def annotations(self) -> Annotations:
+        """GO and Reactome annotation of all human genes as one sparse matrix (rlvr/knowledge/annotations.py)."""
+        return self._annotations
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _annotations(self) -> Annotations:
+        return Annotations.from_store(self._store)
+
+    @cached_property
+    def _meta(self) -> dict[str, str]:
+        return dict(self._store.rows("SELECT key, value FROM meta"))
+
+    @cached_property
+    def _releases(self) -> dict[int, Release]:
+        rows = self._store.rows("SELECT * FROM release ORDER BY id")
+        return {row[0]: Release(row[1], row[2], row[3], row[4], row[5], bool(row[6])) for row in rows}
+
+    @cached_property
+    def _labels(self) -> list[tuple[str, str, int]]:
+        """(id, name, size) of each term by rank."""
+        return self._store.rows("SELECT id, name, size FROM term ORDER BY rank")
+
+    @cached_property
+    def _rank(self) -> dict[str, int]:
+        """Rank of each term id, alternative ids included."""
+        found = dict(self._store.rows("SELECT id, rank FROM alternative"))
+        return found | {held[0]: rank for rank, held in enumerate(self._labels)}
+
+    @cached_property
+    def _symbols(self) -> dict[int, str]:
+        return dict(self._store.rows("SELECT id, symbol FROM gene WHERE species = 'human' ORDER BY symbol"))
+
+    @cached_property
+    def _kinds(self) -> dict[int, tuple[str, int, str, bool, str]]:
+        rows = self._store.rows("SELECT * FROM kind")
+        return {number: (relation, release, code, bool(no), of) for number, relation, release, code, no, of in rows}
+
+    def _read_term(self, rank: int) -> Term:
+        query = "SELECT id, name, namespace, obsolete, replaced_by, definition, consider FROM term WHERE rank = ?"
+        ((id, name, space, gone, by, text, consider),) = self._store.rows(query, rank)
+        return Term(id, name, space, bool(gone), tuple(by.split()), text, tuple(consider.split()))
+
+    def _read_gene(self, symbol: str, species: Species) -> Gene:
+        query = "SELECT rank, symbol FROM name WHERE species = ? AND name = ?"
+        found = settle(self._store.rows(query, species, symbol))
+        if found.status != "unknown" or not (spelt := undated(symbol)):
+            return found
+        meant = {other for name in spelt for other in self._read_gene(name, species).candidates}
+        return Gene(None, "date", tuple(sorted(meant)))
+
+    def _read_carried(self, symbol: str) -> tuple[str, ...]:
+        held = self._store.rows("SELECT terms FROM gene WHERE species = 'human' AND symbol = ?", symbol)
+        return tuple(self._labels[i][0] for (blob,) in held for i in numbers(blob))
+
+    def _read_above(self, rank: int) -> dict[int, int]:
+        ((held, steps),) = self._store.rows("SELECT ancestors, steps FROM term WHERE rank = ?", rank)
+        return dict(zip(numbers(held), steps, strict=True))
+
+    def _read_facts(self, subject: str) -> tuple[tuple[str, int, str], ...]:
+        """(object, kind, reference) of every fact about a subject."""
+        return tuple(self._store.rows("SELECT object, kind, reference FROM fact WHERE subject = ?", subject))
+
+    def _read_linked(self, subject: str, aim: str) -> tuple[Fact, ...]:
+        rank = self._rank.get(aim)
+        above = self._above(rank) if rank is not None else {}
+        found = []
+        for held, number, reference in self._facts(subject):
+            relation, _, _, negated, _ = self._kinds[number]
+            place = self._rank.get(held)
+            linked = held == aim
+            if place is not None and relation != "marks":  # a subtype's marker need not mark the type
+                linked |= place in above if negated else rank in self._above(place)
+            if linked:
+                found.append(self._fact(subject, held, number, reference))
+        return tuple(sorted(found, key=lambda fact: fact.object != aim))
+
+    def _read_edge(self, tf: str, target: str) -> Edge | None:
+        query = "SELECT kind, reference FROM fact WHERE subject = ? AND object = ?"
+        held = [(k, r) for k, r in self._store.rows(query, tf, target) if self._kinds[k][0] in SIGNS]
+        if not held:
+            return None
+        signs = {SIGNS[self._kinds[kind][0]] for kind, _ in held} - {"unknown"}
+        sign: Sign = "conflict" if len(signs) > 1 else next(iter(signs), "unknown")
+        return Edge(tf, target, sign, tuple(self._fact(tf, target, kind, reference) for kind, reference in held))
+
+    def _reverse(self, object: str | None, relations: Mapping[str, str]) -> tuple[str, ...]:
+        held = self._store.rows("SELECT subject, kind FROM fact WHERE object = ?", object)
+        return tuple(sorted({s for s, kind in held if self._kinds[kind][0] in relations}))
+
+    def _subject(self, name: str) -> str | None:
+        return name if name in COMPLEXES else self.resolve(name) or self.resolve(name, "mouse")
+
+    def _object(self, name: str) -> str | None:
+        """What the facts call something that is no term: a human or mouse gene, a cell type, a motif."""
+        if not _plain(name):
+            return None
+        symbol = self.resolve(name) or self.resolve(name, "mouse")
+        if symbol or self._store.rows("SELECT 1 FROM matrix WHERE id = ?", name):
+            return symbol or name
+        return next(iter(self._cells(name)), name.casefold())
+
+    def _cells(self, name: str) -> list[str]:
+        """Current cell types of that name or synonym, in the singular or plural."""
+        found = self.find(name, "cell") or self.find(name.removesuffix("s"), "cell")
+        return [term.id for term in found if not term.obsolete]
+
+    def _fact(self, subject: str, object: str, kind: int, reference: str) -> Fact:
+        relation, release, code, negated, _ = self._kinds[kind]
+        rank, origin = self._rank.get(object), self._releases[release]
+        name = self._labels[rank][1] if rank is not None else object
+        told = (origin.source, origin.release, code, reference, origin.licence)
+        return Fact(subject, relation, object, name or object, *told, negated)
+
+
+@cache
+def _opened(path: Path) -> KnowledgeBase:
+    return KnowledgeBase(path)
+
+
+def _plain(text: str) -> bool:
+    return 0 < len(text) <= LONGEST and text.isprintable()

@@ -1,0 +1,205 @@
+"""Verdicts for saved completions, with no model and no GPU, and what changed against the saved verdicts.
+
+    rlvr score runs/quickstart --verifier mention:most=2 --out mention.parquet
+    rlvr score completions.jsonl --recipe quickstart --out verdicts.parquet
+
+What is read: a run's folder (rollouts/*.parquet and evaluations/*.parquet), one Parquet file, or JSON lines of
+{question_id, completion, finished (true if not given)}. The questions come from the sources of the run's recipe, by
+id; the verdicts from the same reward layer that trains. Rows are read, scored and written a batch at a time.
+
+The Parquet file written has the columns of a rollout: `step, phase, group, prompt, advantage` as saved (the phase of
+an evaluation is its stage), the rest anew (rlvr/rewards.py). It is whole or not there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.progress import track
+
+from rlvr.changes import Changes
+from rlvr.opening import reward_layer, templates
+from rlvr.recipe import Recipe, load
+from rlvr.rewards import OWN_COLUMNS, RewardLayer
+from rlvr.types import Error, Question
+
+BATCH = 512  # rows
+AS_SAVED = {
+    "step": pa.int64(),
+    "phase": pa.string(),
+    "group": pa.int64(),
+    "prompt": pa.string(),
+    "advantage": pa.float64(),
+}
+Row = dict[str, Any]
+
+
+def rescore(saved: Path, verifiers: Sequence[str], recipe: str | None, out: Path) -> Changes:
+    """Score the rollouts in `saved` and write `out`.
+
+    verifiers: NAME or NAME:key=value,...; options that are not given are the recipe's for that verifier; none: the
+    recipe's own. recipe: a name or path; None: the recipe.yaml of the run that `saved` is, or lies in.
+    Errors: nothing to read, a file without question_id and completion, no question known, what the recipe refuses,
+    a verifier that fails too often.
+    """
+    files = _files(saved)
+    if out.resolve() in {file.resolve() for file in files} or (saved.is_dir() and saved in out.parents):
+        raise Error(f"--out {out} lies among the rollouts that are read; choose another place")
+    asked = _recipe(saved, verifiers, recipe)
+    wanted = {row["question_id"] for file in files for row in _rows(file, ["question_id"])}
+    questions = _questions(asked, wanted)
+    if not questions:
+        some = ", ".join(sorted(wanted)[:3]) or "it has none"
+        raise Error(f"{saved}: not one of its {len(wanted)} question ids ({some}) is in the recipe's sources")
+    layer = reward_layer(asked, templates(asked, {question.task for question in questions.values()}))
+    opened = tuple(layer.verifiers)
+    changes = Changes(opened, missing=tuple(sorted(wanted - questions.keys())))
+    columns = ["question_id", "completion", "finished", *AS_SAVED, *opened]
+    scored = _scored((row for file in files for row in _rows(file, columns)), questions, layer, changes)
+    progress = Console(stderr=True)
+    with _atomic_writer(out, _schema(layer)) as writer:
+        for rows in track(_batches(scored), "scoring", console=progress, disable=not progress.is_terminal):
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=writer.schema))
+    return changes
+
+
+def _scored(
+    saved: Iterator[Row], questions: Mapping[str, Question], layer: RewardLayer, changes: Changes
+) -> Iterator[Row]:
+    """The rows with new verdicts, in order; `changes` is told of each. Rows of one step are scored together, with
+    the weights of that step; rows without one, with those at the start."""
+    for batch in _batches(saved):
+        known = [row for row in batch if row["question_id"] in questions]
+        changes.skipped += len(batch) - len(known)
+        for step, together in groupby(known, key=lambda row: row.get("step")):
+            rows = list(together)
+            layer.step = max(0, (step or 0) - 1)  # rollouts count steps from 1
+            fresh = layer.score(
+                [questions[row["question_id"]] for row in rows],
+                [row["completion"] for row in rows],
+                [row.get("finished", True) for row in rows],
+            )
+            changes.add(rows, fresh)
+            for old, new in zip(rows, fresh, strict=True):
+                yield {key: old.get(key) for key in AS_SAVED} | new
+
+
+def _files(saved: Path) -> list[Path]:
+    if saved.is_file():
+        if saved.suffix not in (".parquet", ".jsonl"):
+            raise Error(f"{saved}: rollouts are read from .parquet or .jsonl files, or from a run's folder")
+        return [saved]
+    found = [file for part in ("rollouts", "evaluations") for file in sorted((saved / part).glob("*.parquet"))]
+    if not found:
+        raise Error(f"{saved} holds no rollouts/*.parquet and no evaluations/*.parquet; name a run's folder or a file")
+    return found
+
+
+def _recipe(saved: Path, verifiers: Sequence[str], named: str | None) -> Recipe:
+    """The recipe that says where the questions come from, with the verifiers that were asked for."""
+    near = [saved] if saved.is_dir() else saved.resolve().parents[:2]
+    beside = [folder / "recipe.yaml" for folder in near]
+    path = named or next((str(file) for file in beside if file.is_file()), None)
+    if path is None:
+        raise Error(f"{saved} lies in no run's folder (no recipe.yaml); say --recipe NAME_OR_PATH")
+    plain = load(path)
+    if not verifiers:
+        return plain
+    chosen: dict[str, Any] = {}
+    options: list[str] = []
+    for text in verifiers:
+        name, _, pairs = text.partition(":")
+        chosen[name] = plain.to_dict()["verifiers"].get(name) or {}
+        options += [f"verifiers.{name}.{pair}" for pair in pairs.split(",") if pair]
+    return load(path, [f"verifiers={json.dumps(chosen)}", *options])
+
+
+def _questions(recipe: Recipe, wanted: set[str]) -> dict[str, Question]:
+    """The wanted questions by id; a source streams, so that only they are kept."""
+    found = {}
+    for source, _ in recipe.open_sources():
+        source.announce()
+        found.update({question.id: question for question in source.questions() if question.id in wanted})
+    return found
+
+
+def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    while batch := list(islice(rows, BATCH)):
+        yield batch
+
+
+def _rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """The rows of a file, one after the other, with those of the columns that it has."""
+    return _json_rows(file) if file.suffix == ".jsonl" else _parquet_rows(file, columns)
+
+
+def _json_rows(file: Path) -> Iterator[Row]:
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise Error(f"{file}:{number}: not JSON: {error}") from error
+            given = row if isinstance(row, dict) else {}
+            if not isinstance(given.get("question_id"), str) or not isinstance(given.get("completion"), str):
+                raise Error(f"{file}:{number}: needs an object with the strings question_id and completion")
+            if not isinstance(given.get("finished", True), bool):
+                raise Error(f"{file}:{number}: finished must be true or false")
+            yield {key: given[key] for key in ("question_id", "completion", "finished") if key in given}
+
+
+def _parquet_rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
+    try:
+        with pq.ParquetFile(file) as table:
+            there = table.schema_arrow.names
+            if absent := {"question_id", "completion"} - set(there):
+                raise Error(f"{file} has no column {', '.join(sorted(absent))}; it holds no rollouts")
+            stage = {"phase": file.stem} if "phase" not in there and file.parent.name == "evaluations" else {}
+            wanted = [column for column in dict.fromkeys(columns) if column in there]
+            for batch in table.iter_batches(BATCH, columns=wanted):
+                for row in batch.to_pylist():
+                    if None in (row["question_id"], row.get("completion", "")):
+                        raise Error(f"{file} has a row without question_id or completion; mend the file")
+                    yield {**stage, **row}
+    except pa.ArrowException as error:
+        raise Error(f"{file} is no Parquet file, or a broken one: {' '.join(str(error).split())}") from error
+
+
+def _schema(layer: RewardLayer) -> pa.Schema:
+    """The columns of a rollout: what was saved, then the reward layer's own."""
+    own = {name: pa.string() for name in OWN_COLUMNS} | {"finished": pa.bool_(), "reward": pa.float64()}
+    for name in layer.verifiers:
+        own |= {name: pa.float64()} | {f"{name}/{part}": pa.string() for part in ("reason", "error", "evidence")}
+    return pa.schema(list((AS_SAVED | own).items()))
+
+
+@contextmanager
+def _atomic_writer(out: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Writes to the side, then renames: `out` is whole or as it was."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        handle, side = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
+        os.close(handle)
+    except OSError as error:
+        raise Error(f"cannot write {out}: {error.strerror}; choose another place") from error
+    try:
+        with pq.ParquetWriter(side, schema) as writer:
+            yield writer
+        os.chmod(side, 0o644)
+        os.replace(side, out)
+    except OSError as error:
+        raise Error(f"cannot write {out}: {error.strerror}; free some space or choose another place") from error
+    finally:
+        Path(side).unlink(missing_ok=True)

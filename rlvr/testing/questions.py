@@ -1,0 +1,37 @@
+"""The real questions that the kit asks: `data/sample/questions.jsonl`, about ten for every task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from functools import cache
+
+from rlvr.plugins import folders
+from rlvr.types import Error, Question
+
+FILE = "sample/questions.jsonl"
+
+
+def sample_questions(*patterns: str) -> list[Question]:
+    """The questions of every task that one of the patterns names (`perturbation/*`), in the file's order."""
+    found = [q for q in _all() if any(fnmatchcase(q.task, pattern) for pattern in patterns)]
+    if not found:
+        tasks = sorted({q.task for q in _all()})
+        raise Error(f"no sample questions for {', '.join(patterns)}; there are some for {', '.join(tasks)}")
+    return [Question.from_json(q.to_json()) for q in found]  # copies: a verifier may spoil what it is given
+
+
+def by_task(questions: Iterable[Question]) -> dict[str, list[Question]]:
+    """task -> its questions."""
+    grouped: dict[str, list[Question]] = {}
+    for question in questions:
+        grouped.setdefault(question.task, []).append(question)
+    return grouped
+
+
+@cache
+def _all() -> tuple[Question, ...]:
+    path = folders("data")[0] / FILE
+    if not path.is_file():
+        raise Error(f"{path} is missing; restore it with data/sample/make_questions.py")
+    return tuple(map(Question.from_json, path.read_text(encoding="utf-8").splitlines()))

@@ -1,0 +1,80 @@
+"""The red team against a recipe: what trains is the weighted reward, so that is what may not be cheated.
+
+check_recipe(load("quickstart"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from rlvr import prompts
+from rlvr.completions import parse, reference
+from rlvr.prompts import Template
+from rlvr.recipe import Recipe
+from rlvr.redteam import CHEATS, honest_thought, wrong_answers
+from rlvr.rewards import RewardLayer, Weighted
+from rlvr.testing.checks import Finding
+from rlvr.testing.questions import by_task, sample_questions
+from rlvr.types import Error, Question
+from rlvr.verifier import Honest
+
+EACH = 4  # questions of a task
+
+
+def check_recipe(recipe: Recipe, questions: Sequence[Question] = ()) -> list[Finding]:
+    """One finding for each cheat: whether the recipe's weighted reward ranks it below honest play.
+
+    Honest play is the true answer after a thought with every verifier's honest sentence. A cheat that knows
+    nothing (its answer is wrong, disguised or multiplied) must earn strictly less; padding around the right
+    answer may not earn more. questions: what to ask; without them, sample questions of the recipe's tasks.
+    """
+    verifiers = {name: Weighted(*values) for name, values in recipe.open_verifiers().items()}
+    named = (recipe.prompt,) if isinstance(recipe.prompt, str) else recipe.prompt
+    own = {template.task: template for template in map(prompts.load, named)}
+    problems: dict[str, list[str]] = {name: [] for name in ("honest_play", *CHEATS)}
+    for task, group in by_task(questions or questions_for(recipe)).items():
+        template = own.get(task) or prompts.load(task)
+        layer = RewardLayer(verifiers, {task: template.answers}, max_error_rate=recipe.max_error_rate)
+        for layer.step in sorted({0, int(recipe.grpo.get("max_steps") or 0)}):  # weights may follow a schedule
+            for question in group[:EACH]:
+                _try(layer, template, question, problems)
+    return [Finding(name, not found, found[0] if found else "") for name, found in problems.items()]
+
+
+def questions_for(recipe: Recipe) -> list[Question]:
+    """Sample questions like those that the recipe trains on: of its sources, or of the tasks that these are asked
+    for."""
+    found: list[Question] = []
+    for source in recipe.sources:
+        name, task = str(source["name"]), source.get("task")
+        of_source = [question for question in sample_questions("*") if question.source == name]
+        found += sample_questions(task, f"*/{task}") if isinstance(task, str) else of_source
+        if not found:
+            raise Error(f"there are no sample questions of source {name!r}; give check_recipe some of your own")
+    return found
+
+
+def _try(layer: RewardLayer, template: Template, question: Question, problems: dict[str, list[str]]) -> None:
+    """Score honest play and every cheat on one question; enter what is wrong in `problems`."""
+    truth = question.truth["answer"]
+    judging = [entry.verifier for entry in layer.verifiers.values() if entry.verifier.applies(question)]
+    sentences = [verifier.honest(question).thought for verifier in judging]
+    honest = Honest(" ".join(dict.fromkeys(filter(None, sentences))), truth)
+    text = reference(honest_thought(question, *sentences), template.word(truth))
+    right = parse(text, template.answers, question.fields).answer
+    tried, texts = ["honest_play"], [text]
+    for name, cheat in CHEATS.items():
+        for play in (honest, Honest("", wrong_answers(question, template, truth)[0])):
+            cheating = cheat(question, template, play, Random(f"{name}:{question.id}"))
+            if cheating is not None:
+                tried.append(name)
+                texts.append(cheating)
+    rows = layer.score([question] * len(texts), texts)
+    best = rows[0]["reward"]
+    for name, row in zip(tried, rows, strict=True):
+        earned, plainly = row["reward"], row["answer"] is not None and row["answer"] == right
+        if earned is None or best is None:
+            problems[name].append(f"no reward on {question.id}: a verifier failed, or all abstained")
+        elif name != "honest_play" and (earned > best or (earned == best and not plainly)):
+            problems[name].append(f"earns {earned:.3g}, honest play {best:.3g}, on {question.id}")

@@ -1,0 +1,181 @@
+"""`citation`: the identifiers in the thought exist, are current, and support the sentence they stand in."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
+
+from rlvr.claims import Lexicon
+from rlvr.claims.lexicon import GENE_FIELDS, Tokens, tokenise
+from rlvr.knowledge import Term
+from rlvr.types import Completion, Evidence, Question, Reason, Verdict
+from rlvr.verifier import Honest, Verifier
+
+from ._common import MALFORMED
+
+LONGEST = 100_000  # characters; no thought of honest length comes near
+# GO:0006915, R-HSA-109581, and UniProt accessions (www.uniprot.org/help/accession_numbers). A wrong number of digits
+# is found too: it is an identifier that does not exist. Bounded repeats only, so time is linear.
+_IDENTIFIER = re.compile(
+    r"GO:[0-9]{1,12}|R-[A-Z]{3}-[0-9]{1,12}|[OPQ][0-9][A-Z0-9]{3}[0-9]|[A-NR-Z][0-9](?:[A-Z][A-Z0-9]{2}[0-9]){1,2}"
+)
+_SENTENCE = re.compile(r"[.!?](?=\s)|\n")
+_INSIDE = re.compile(r"[0-9A-Za-z_\x80-\U0010ffff-]")  # what, beside it, makes an identifier part of another word
+Status = Literal["right", "unsupported", "obsolete", "invented", "unknown"]
+
+
+@dataclass(frozen=True)
+class Citation(Verifier):
+    """The share of the identifiers in the thought that are right: they exist, are current, and their sentence
+    names a gene that carries the term (itself or through a narrower one), or names the term.
+
+    An identifier counts once, and is right if one of its sentences makes it so. The score is 0 unless one right
+    identifier is to the point: its sentence names a gene of the question, which carries the term, and the term says
+    something (at most `most_genes` human genes carry it). More than `most` citations are stuffing. Identifiers that
+    stand in the question do not count. UniProt accessions are found, but the knowledge base does not hold them: they
+    are never right. Abstains where no gene of the question carries anything specific.
+    """
+
+    name: ClassVar[str] = "citation"
+    tasks: ClassVar[tuple[str, ...]] = ("perturbation/*", "regulation/*", "knowledge/*")
+    catches: ClassVar[frozenset[str]] = MALFORMED | frozenset(
+        {"copied_prompt", "empty_thought", "injection", "invented_identifiers", "look_alikes", "megabyte", "repeated"}
+        | {"right_to_left", "stuffed_genes", "stuffed_identifiers", "zero_width"}
+    )
+    knowledge: Literal["upstream", "sample"] = "upstream"
+    most: int = 12
+    most_genes: int = 1000
+
+    def applies(self, question: Question) -> bool:
+        return super().applies(question) and any(question.fields.get(field) for field in GENE_FIELDS)
+
+    def verify(self, question: Question, completion: Completion) -> Verdict:
+        lexicon = Lexicon.open(self.knowledge)
+        genes = lexicon.genes_of(question)
+        if _example(self, *genes.items()) is None:
+            return Verdict(None, Reason.UNCOVERED)
+        thought = completion.thought
+        if thought is None:
+            return Verdict(0.0, Reason.UNPARSED)
+        if len(thought) > LONGEST:
+            return Verdict(0.0, Reason.STUFFED)
+        given = {found for text in _texts(question.fields) for found, _ in citations(text, lexicon)}
+        cited = [pair for pair in citations(thought, lexicon) if pair[0] not in given]
+        if not cited:
+            return Verdict(0.0, Reason.MISSING)
+        if len(cited) > self.most:
+            return Verdict(0.0, Reason.STUFFED)
+        return self._judge(cited, genes)
+
+    def honest(self, question: Question) -> Honest:
+        genes = Lexicon.open(self.knowledge).genes_of(question)
+        return Honest(_example(self, *genes.items()) or "", question.truth["answer"])
+
+    def _judge(self, cited: list[tuple[str, str]], genes: Collection[str]) -> Verdict:
+        statuses: dict[str, Status] = {}
+        evidence: dict[str, Evidence] = {}
+        to_the_point = False
+        for identifier, sentence in cited:
+            status, said, fits = self._check(identifier, sentence, genes)
+            to_the_point |= fits
+            if statuses.get(identifier) != "right":
+                statuses[identifier] = status
+                evidence[identifier] = Evidence("knowledge base", identifier, said, status == "right")
+        counts = Counter(statuses.values())
+        if to_the_point:
+            score = counts["right"] / len(statuses)
+            return Verdict(score, Reason.CORRECT if score == 1.0 else Reason.PARTIAL, tuple(evidence.values()))
+        reasons: dict[Status, Reason] = {
+            "invented": Reason.INVENTED,
+            "obsolete": Reason.OBSOLETE,
+            "unsupported": Reason.WRONG,
+            "unknown": Reason.UNKNOWN,
+            "right": Reason.VAGUE,
+        }
+        reason = next(reason for status, reason in reasons.items() if counts[status])
+        return Verdict(0.0, reason, tuple(evidence.values()))
+
+    def _check(self, identifier: str, sentence: str, genes: Collection[str]) -> tuple[Status, str, bool]:
+        """What the identifier is worth in this sentence, why, and whether it is to the point of the question."""
+        lexicon = Lexicon.open(self.knowledge)
+        if not identifier.startswith(("GO:", "R-")):
+            return "unknown", "UniProt accessions are not in the knowledge base", False
+        term = lexicon.knowledge.term(identifier)
+        if term is None:
+            return "invented", "no such identifier", False
+        if term.obsolete or term.id != identifier:
+            instead = term.replaced_by if term.obsolete else (term.id,)
+            return "obsolete", f"no longer current; instead: {', '.join(instead) or 'nothing'}", False
+        tokens = tokenise(sentence)
+        named = dict.fromkeys(_genes(tokens, lexicon))
+        carriers = [gene for gene in named if identifier in _carried(self.knowledge, gene)]
+        if carriers:
+            fits = lexicon.knowledge.size(identifier) <= self.most_genes and any(gene in genes for gene in carriers)
+            return "right", f"{carriers[0]} carries {term.name}", fits
+        if _names(tokens, term, lexicon):
+            return "right", f"the sentence names it: {term.name}", False
+        return "unsupported", f"{term.name}: no gene of the sentence is known to carry it", False
+
+
+def citations(text: str, lexicon: Lexicon) -> Iterator[tuple[str, str]]:
+    """(identifier, its sentence) of each one in the text, in order. A gene symbol (P2RY12) is no accession."""
+    for sentence in _SENTENCE.split(text):
+        for match in _IDENTIFIER.finditer(sentence):
+            before, after = sentence[: match.start()][-1:], sentence[match.end() : match.end() + 1]
+            found = match.group()
+            if _INSIDE.fullmatch(before) or _INSIDE.fullmatch(after):
+                continue
+            if found.startswith(("GO:", "R-")) or lexicon.symbol(found) is None:
+                yield found, sentence
+
+
+def _genes(tokens: Tokens, lexicon: Lexicon) -> Iterator[str]:
+    for at in range(len(tokens.words)):
+        found = lexicon.gene(tokens, at, len(tokens.words))
+        if found:
+            yield found[1]
+
+
+def _names(tokens: Tokens, term: Term, lexicon: Lexicon) -> bool:
+    """Whether the sentence holds the term's name or an exact synonym."""
+    for at in range(len(tokens.low)):
+        named = lexicon.term(tokens, at, len(tokens.low))
+        if named and term.id in named.terms:
+            return True
+    return False
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All strings within a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
+
+
+@lru_cache(1 << 14)
+def _carried(knowledge: str, gene: str) -> frozenset[str]:
+    return frozenset(Lexicon.open(knowledge).knowledge.terms(gene))
+
+
+@lru_cache(1 << 14)
+def _example(options: Citation, *genes: tuple[str, str]) -> str | None:
+    """A sentence with a right identifier that is to the point: the rarest term of the first gene (symbol, as the
+    question writes it) that has one."""
+    knowledge = Lexicon.open(options.knowledge).knowledge
+    for gene, written in genes:
+        for held in knowledge.terms(gene):
+            term = knowledge.term(held)
+            if not term or not term.name or term.obsolete or not _IDENTIFIER.fullmatch(held):
+                continue
+            if knowledge.size(held) <= options.most_genes:
+                return f"{written} is involved in {term.name} ({held})."
+    return None

@@ -1,0 +1,151 @@
+"""`claims`: what the thought states of the question's genes stands in the knowledge base."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar, Literal
+
+from rlvr.claims import Checked, Claim, Lexicon, check, find
+from rlvr.claims.checker import Status
+from rlvr.claims.lexicon import GENE_FIELDS
+from rlvr.knowledge import Fact
+from rlvr.types import Completion, Error, Evidence, Question, Reason, Verdict
+from rlvr.verifier import Honest, Verifier
+
+from ._common import MALFORMED
+
+LONGEST = 100_000  # characters; no thought of honest length comes near
+FREE = 4  # statements that a thought of any length may make
+TRIED = 200  # terms of a gene among which `honest` looks for one to state
+
+# The papers behind the questions: Replogle et al. 2022 (Perturb-seq of K562 and RPE1), Schmidt et al. 2022 (screens
+# in T cells). A fact that only they report is what the question asks.
+BENCHMARKS = ("PMID:35688146", "PMID:35113687")
+
+
+@dataclass(frozen=True)
+class Claims(Verifier):
+    """The precision of the statements about the question's own genes (`rlvr.claims`): gene has function, gene is in
+    pathway, complex or place, TF regulates gene.
+
+        score = supported / (supported + contradicted + unknown_cost * unknown)
+
+    Each statement counts once. Annotation is incomplete, so an unknown statement costs less than a contradicted
+    one, but it costs: with cost c, a policy that states what it does not know earns at most 1/c times its rate of
+    lucky hits. Nothing supported, nothing paid; so silence and invention earn 0.
+
+    Vague terms (more than `most_genes` human genes, some 5 %, carry them: protein binding, nucleus) do not count.
+    Nor do facts that only `exclude_references` report. The score is 0 where the thought is stuffed: more than
+    `most` statements, repeated ones and those about other genes included, more than `most_per_sentence` in one
+    sentence, or, beyond four, fewer than `words_per_claim` words to each. Abstains where the knowledge base holds
+    nothing specific of any gene of the question.
+    """
+
+    name: ClassVar[str] = "claims"
+    tasks: ClassVar[tuple[str, ...]] = ("perturbation/*", "regulation/*", "knowledge/*")
+    catches: ClassVar[frozenset[str]] = MALFORMED | frozenset(
+        {"copied_prompt", "empty_thought", "injection", "invented_identifiers", "look_alikes", "megabyte"}
+        | {"quoted_annotation", "repeated", "right_to_left", "stuffed_genes", "stuffed_identifiers", "zero_width"}
+    )
+    knowledge: Literal["upstream", "sample"] = "upstream"
+    unknown_cost: float = 0.5
+    most: int = 12
+    most_per_sentence: int = 4
+    words_per_claim: int = 10
+    most_genes: int = 1000
+    exclude_references: tuple[str, ...] = BENCHMARKS
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.unknown_cost <= 1.0:
+            raise Error(f"verifiers.claims: unknown_cost is {self.unknown_cost}; give more than 0, at most 1")
+
+    def applies(self, question: Question) -> bool:
+        return super().applies(question) and any(question.fields.get(field) for field in GENE_FIELDS)
+
+    def verify(self, question: Question, completion: Completion) -> Verdict:
+        lexicon = Lexicon.open(self.knowledge)
+        genes = lexicon.genes_of(question)
+        if _statement(self, *genes.items()) is None:
+            return Verdict(None, Reason.UNCOVERED)
+        thought = completion.thought
+        if thought is None:
+            return Verdict(0.0, Reason.UNPARSED)
+        if len(thought) > LONGEST:
+            return Verdict(0.0, Reason.STUFFED)
+        found = find(thought, lexicon)
+        if self._stuffed(found, thought):
+            return Verdict(0.0, Reason.STUFFED)
+        own = {_key(claim): claim for claim in found if claim.gene in genes or claim.target in genes}
+        return self._judge([self._check(claim) for claim in own.values()])
+
+    def honest(self, question: Question) -> Honest:
+        """A true sentence about the first of the question's genes of which one can be said."""
+        genes = Lexicon.open(self.knowledge).genes_of(question)
+        return Honest(_statement(self, *genes.items()) or "", question.truth["answer"])
+
+    def _check(self, claim: Claim) -> Checked:
+        knowledge = Lexicon.open(self.knowledge).knowledge
+        return check(claim, knowledge, self.exclude_references, self.most_genes)
+
+    def _stuffed(self, found: list[Claim], thought: str) -> bool:
+        if len(found) <= FREE and len(found) <= self.most_per_sentence:
+            return False
+        dense = len(found) > FREE and len(thought.split()) < len(found) * self.words_per_claim
+        fullest = max(Counter(claim.sentence for claim in found).values())
+        return dense or len(found) > self.most or fullest > self.most_per_sentence
+
+    def _judge(self, checked: list[Checked]) -> Verdict:
+        counts: Counter[Status] = Counter(item.status for item in checked)
+        evidence = tuple(_evidence(item) for item in checked)
+        supported, contradicted, unknown = counts["supported"], counts["contradicted"], counts["unknown"]
+        if not supported:
+            reason = (
+                Reason.CONTRADICTED
+                if contradicted
+                else Reason.UNKNOWN
+                if unknown
+                else Reason.VAGUE
+                if checked
+                else Reason.MISSING
+            )
+            return Verdict(0.0, reason, evidence)
+        score = supported / (supported + contradicted + self.unknown_cost * unknown)
+        reason = Reason.CONTRADICTED if contradicted else Reason.PARTIAL if unknown else Reason.SUPPORTED
+        return Verdict(score, reason, evidence)
+
+
+def _key(claim: Claim) -> tuple[object, ...]:
+    return claim.gene, claim.relation, claim.terms, claim.target, claim.negated
+
+
+def _evidence(item: Checked) -> Evidence:
+    claim, denial = item.claim, "not " if item.claim.negated else ""
+    statement = f"{claim.gene} {denial}{claim.relation} {claim.name}: {item.status}"
+    if not item.facts:
+        return Evidence("knowledge base", claim.target or "|".join(claim.terms), statement, False)
+    fact = item.facts[0]
+    return Evidence(f"{fact.source} {fact.release}", _record(fact), statement, item.status == "supported")
+
+
+def _record(fact: Fact) -> str:
+    """The object's identifier, the evidence code and the paper."""
+    return " ".join(part for part in (fact.object, fact.code, fact.reference) if part)
+
+
+@lru_cache(1 << 14)
+def _statement(options: Claims, *genes: tuple[str, str]) -> str | None:
+    """A sentence that earns 1.0: about the rarest term that counts, of the first gene (symbol, as the question
+    writes it) that has one."""
+    lexicon = Lexicon.open(options.knowledge)
+    for gene, written in genes:
+        for held in lexicon.knowledge.terms(gene)[:TRIED]:
+            term = lexicon.knowledge.term(held)
+            if not term or not term.name or lexicon.knowledge.size(held) > options.most_genes:
+                continue
+            sentence = f"{written} is involved in {term.name}."
+            claims = find(sentence, lexicon)
+            if len(claims) == 1 and claims[0].gene == gene and options._check(claims[0]).status == "supported":
+                return sentence
+    return None
