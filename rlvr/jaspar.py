@@ -2,7 +2,7 @@
 
     from rlvr.jaspar import read; matrices = read(species="3702")      # Arabidopsis thaliana
 
-The release is one SQLite file, pinned by checksum, taken from the wheel of pyjaspar (which is never installed).
+The release is one SQLite file, the one that the knowledge base is built from (rlvr/knowledge/releases.py).
 Ovek Baydar et al., Nucleic Acids Research 54:D184, 2026 (doi:10.1093/nar/gkaf1209); CC BY 4.0.
 """
 
@@ -20,14 +20,9 @@ import numpy as np
 from Bio import motifs
 from Bio.motifs.jaspar import calculate_pseudocounts
 
-from rlvr.source import File
+from rlvr.knowledge.releases import UPSTREAM
 
-FILE = File(
-    "jaspar/JASPAR2026.sqlite",
-    "4fde0cc35fa91725e8ffb4e4baa51b9af74aab07a1577ecf7f645d6f6026668e",
-    wheel="pyjaspar==4.0.0",
-    member="pyjaspar/data/JASPAR2026.sqlite",
-)
+FILE = UPSTREAM["motifs"].file
 BASES = "ACGT"
 Counts = Mapping[str, tuple[float, ...]]  # base -> how often it was seen at each position of the site
 

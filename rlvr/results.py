@@ -104,6 +104,7 @@ def assemble(
         "leak": [
             {"kind": kind, "overlap": count, "n": len(held_out)} for kind, count in overlaps(train, held_out).items()
         ],
+        "allow_leak": recipe.allow_leak,
         "ledger": provenance.ledger(),
     }
     write_atomically(run / "report.json", json.dumps(document, indent=2, ensure_ascii=False).encode())

@@ -68,7 +68,8 @@ class Run:
         self.layer = reward_layer(recipe, self.templates)
         self.grpo_config.reward_weights = self.layer.weights()
         self._warn_of_overconfidence()
-        refuse_leak(self.train, self.held_out)
+        test = [q for q in self.questions if q.split == "test"]  # will be measured, at the end
+        refuse_leak(self.train, [*self.held_out, *test], recipe.allow_leak)
 
         with self._timed("model"):
             base, self.tokenizer = policy.load_base(recipe.model)

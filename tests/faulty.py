@@ -159,3 +159,16 @@ class Judge(RemoteVerifier):
     async def _ask(self, client, completion):
         reply = await client.post(self.url, {"thought": completion.thought})
         return Verdict(float(reply["score"]), Reason.BELIEF)
+
+
+@dataclass(frozen=True)
+class Flaky(Verifier):
+    """By the count of its calls, kept in the file `notes`: the 40th hangs, the 80th gives NaN, every 100th raises."""
+
+    name: ClassVar[str] = "flaky"
+    notes: str = ""
+
+    def verify(self, question, completion):
+        note(self.notes, "asked")
+        call = len(Path(self.notes).read_text().splitlines())
+        return act("hang" if call == 40 else "nan" if call == 80 else "raise" if call % 100 == 0 else "")

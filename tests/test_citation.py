@@ -39,7 +39,11 @@ def verdict(question, thought, **options):
         (f"{RIGHT} The spliceosomal complex (GO:0005681) is elsewhere.", 1.0, Reason.CORRECT),  # its name is there
         (f"{RIGHT} ZAP70 splices (GO:0005681).", 0.5, Reason.PARTIAL),
         (f"{RIGHT} See GO:9999999.", 0.5, Reason.PARTIAL),
-        (f"{RIGHT} UniProt P43403.", 0.5, Reason.PARTIAL),  # not in the knowledge base
+        (f"{RIGHT} It is UniProt P43403.", 1.0, Reason.CORRECT),  # no other gene is spoken of
+        (f"{RIGHT} ZAP70 (P43403) binds LAT (O43561).", 1.0, Reason.CORRECT),
+        (f"{RIGHT} LAT is P43403.", 0.5, Reason.PARTIAL),
+        (f"{RIGHT} It is UniProt O43561.", 0.5, Reason.PARTIAL),  # LAT, which nobody spoke of
+        (f"{RIGHT} ZAP70 is P99999.", 0.5, Reason.PARTIAL),
         (f"{RIGHT} {RIGHT} And {TCR}.", 1.0, Reason.CORRECT),  # counts once
         ("No identifier.", 0.0, Reason.MISSING),
         ("ZAP70 and GO:9999999, R-HSA-999999999, GO:12.", 0.0, Reason.INVENTED),
@@ -47,7 +51,10 @@ def verdict(question, thought, **options):
         ("The spliceosomal complex is GO:0005681.", 0.0, Reason.VAGUE),  # true, and beside the point
         (f"LAT acts in T cells ({TCR}).", 0.0, Reason.VAGUE),  # of a gene that is not asked about
         ("ZAP70 is in the cytosol (GO:0005829).", 0.0, Reason.VAGUE),  # as a quarter of all genes are
-        ("ZAP70 is P43403.", 0.0, Reason.UNKNOWN),
+        ("ZAP70 is P43403.", 0.0, Reason.VAGUE),  # true, and says nothing of the gene
+        ("LAT is P43403.", 0.0, Reason.WRONG),
+        ("ZAP70 is P99999.", 0.0, Reason.INVENTED),  # not of the sample: as if it did not exist
+        ("ZAP70 is P43403-2 or XP43403.", 0.0, Reason.MISSING),
         (RIGHT * 20, 0.0, Reason.STUFFED),
         (f"ZA\u200bP70 acts in T cells ({TCR}).", 0.0, Reason.WRONG),
         (f"ZAP70 acts in T cells ({TCR[:-1]}\u0662).", 0.0, Reason.MISSING),
@@ -74,6 +81,14 @@ def test_a_gene_symbol_is_no_accession(make_question, monkeypatch):
         "A0A023GPI8",
         "GO:0000001",
     ]
+
+
+def test_a_protein_of_several_genes_goes_with_each(make_question, monkeypatch):
+    monkeypatch.setattr(KnowledgeBase, "encoded_by", lambda self, id: ("LAT", "ZAP70"))
+    for gene in ("LAT", "ZAP70"):
+        found = verdict(make_question(), f"{RIGHT} {gene} makes P0C0S8.")
+        assert found.score == 1.0 and found.evidence[1].statement == "the protein of LAT, ZAP70"
+    assert verdict(make_question(), f"{RIGHT} CD3E makes P0C0S8.").score == 0.5
 
 
 @pytest.mark.parametrize(
@@ -116,6 +131,7 @@ PIECES = [
     "R-HSA-",
     "R-HSA-1",
     "P43403",
+    "P99999",
     ".",
     " ",
     "\n",

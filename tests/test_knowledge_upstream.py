@@ -72,6 +72,18 @@ def test_symbols_of_the_benchmarks(upstream: KnowledgeBase) -> None:
     assert len(upstream.symbols()) == 44997
 
 
+def test_accessions_of_the_sample_and_of_the_full_files(sample: KnowledgeBase, upstream: KnowledgeBase) -> None:
+    assert (upstream.accession("P43403"), upstream.accessions("ZAP70")) == ("ZAP70", ("P43403",))
+    assert upstream.accession("P49588") == "AARS1"  # AARS in the annotation of 2019
+    assert upstream.accession("P0C0S8") is None and len(upstream.encoded_by("P0C0S8")) == 5  # one histone, five genes
+    assert upstream.encoded_by("P43404") == ()  # of the mouse
+    held = [id for (id,) in upstream._store.rows("SELECT DISTINCT id FROM accession")]
+    assert len(held) > 20251 and sum(len(upstream.encoded_by(id)) > 1 for id in held) < 100  # HGNC alone has 20251
+    for gene in sample.symbols():
+        assert sample.accessions(gene) == tuple(id for id in upstream.accessions(gene) if upstream.accession(id))
+    assert sum(bool(sample.accessions(gene)) for gene in sample.symbols()) > 600
+
+
 def test_known_biology_with_its_provenance(upstream: KnowledgeBase) -> None:
     facts = upstream.facts("ZAP70", "GO:0050852")  # T cell receptor signaling pathway
     assert {f.source for f in facts} == {"GOA human"} and {f.code for f in facts} & {"IDA", "IMP", "TAS"}

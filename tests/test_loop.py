@@ -24,9 +24,11 @@ from scipy.stats import bootstrap
 
 from rlvr import evaluate
 from rlvr.recipe import Recipe, load
+from rlvr.schedules import Schedule
 from rlvr.source import Source
 from rlvr.training import Run
 from rlvr.types import Error
+from tests.faulty import Flaky
 
 ROOT = Path(__file__).resolve().parent.parent
 _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
@@ -260,3 +262,38 @@ def test_each_use_of_the_test_split_is_counted(
         assert [entry["n"] for entry in final["ledger"]] == [12] * use
     with pytest.raises(Error, match="must be one of 'train', 'validation'"):
         recipe(model, tmp_path / "run", "evaluation.split=test")
+
+
+def test_a_run_outlives_a_verifier_that_raises_hangs_and_gives_nan(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real training: one call in a hundred raises, one hangs, one gives NaN; every such row is accounted for."""
+    flaky = (Flaky(str(tmp_path / "notes")), Schedule.parse(0.1, "here"), False)
+    plain = Recipe.open_verifiers
+    monkeypatch.setattr(Recipe, "open_verifiers", lambda self: {**plain(self), "flaky": flaky})
+    run = Run(
+        recipe(
+            model,
+            tmp_path / "run",
+            "grpo.max_steps=4",
+            "grpo.num_generations=4",
+            "grpo.per_device_train_batch_size=96",
+            "grpo.max_completion_length=16",
+            "deadline=5.0",
+            "max_error_rate=0.05",
+        )
+    )
+    run.grpo()
+    rows = pd.concat([pd.read_parquet(path) for path in sorted((tmp_path / "run" / "rollouts").glob("*.parquet"))])
+    failed = rows[rows["flaky/error"].notna()]
+    told = failed["flaky/error"]
+    assert len(rows) == 4 * 96
+    assert sum("no verdict within 5 s" in text for text in told) == 1
+    assert sum("score nan is outside" in text for text in told) == 1
+    assert sum("the table is gone" in text for text in told) == 3
+    assert len(failed) == 5
+    assert (failed["flaky/reason"] == "error").all()
+    # No row of theirs trains: no verifier gives them a reward, and they have no advantage.
+    assert failed[["label", "format", "flaky", "reward"]].isna().all(axis=None)
+    assert (failed["advantage"] == 0).all()
+    assert rows.loc[rows["flaky/error"].isna(), "reward"].notna().all()

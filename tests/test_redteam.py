@@ -76,10 +76,11 @@ def test_cheats_do_what_their_names_say(question, template) -> None:
             assert read.answer != right
 
 
-@pytest.mark.parametrize(("question", "template"), QUESTIONS)
+CLOSED = [param for param in QUESTIONS if param.values[1].answers.words(param.values[0].fields)]
+
+
+@pytest.mark.parametrize(("question", "template"), CLOSED)
 def test_a_closed_answer_that_is_hedged_or_disguised_is_no_answer(question, template) -> None:
-    if not template.answers.words(question.fields):
-        pytest.skip("the answer is open: something is read, and it is wrong")
     for name in BAD_ANSWER:
         assert parse(cheat(name, question, template), template.answers, question.fields).answer is None
 

@@ -136,7 +136,7 @@ def test_the_prompt_asks_in_words(asked: list[Question]) -> None:
     assert evidence == [
         f"{item['perturbation']} {item['similarity']}: {measured[item['answer']]}" for item in zap.fields["evidence"]
     ]
-    assert template.answers == {"lower": "down", "higher": "up", "unchanged": "none"}
+    assert template.slot_words == {"lower": "down", "higher": "up", "unchanged": "none"}
 
 
 def test_the_neighbour_vote_is_better_than_chance_on_validation(asked: list[Question]) -> None:

@@ -17,7 +17,7 @@ from rlvr.prompts import Messages, Template
 from rlvr.recipe import BUILT_IN
 from rlvr.recipe import load as load_recipe
 from rlvr.testing import CHECKS, VerifierConformance, check, check_named, check_recipe, checks, sample_questions
-from rlvr.testing.report import run
+from rlvr.testing.report import from_file, run
 from rlvr.types import Completion, Error, Question, Reason, Verdict
 from rlvr.verifier import Verifier
 
@@ -60,9 +60,7 @@ def test_a_planted_flaw_is_found_by_its_own_check_alone(name: str, monkeypatch: 
 
 
 def load_file(name: str) -> Verifier:
-    from rlvr.testing.report import _from_file
-
-    return _from_file(FLAWED[name])()
+    return from_file(FLAWED[name])()
 
 
 def test_every_check_can_fail() -> None:
@@ -164,7 +162,7 @@ class Elsewhere(Verifier):
 @pytest.mark.parametrize(("abstains", "said"), [(False, "applies to none"), (True, "abstains on all")])
 def test_a_verifier_that_was_never_tried_does_not_pass(abstains: bool, said: str) -> None:
     report = run(Elsewhere(abstains), sample_questions(TASK)[:2])
-    assert failed(report.findings) == {"abstention"}
+    assert failed(report.findings) == {"coverage"}
     assert said in report.render()
 
 

@@ -25,7 +25,7 @@ _IDENTIFIER = re.compile(
 )
 _SENTENCE = re.compile(r"[.!?](?=\s)|\n")
 _INSIDE = re.compile(r"[0-9A-Za-z_\x80-\U0010ffff-]")  # what, beside it, makes an identifier part of another word
-Status = Literal["right", "unsupported", "obsolete", "invented", "unknown"]
+Status = Literal["right", "unsupported", "obsolete", "invented"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,12 @@ class Citation(Verifier):
     An identifier counts once, and is right if one of its sentences makes it so. The score is 0 unless one right
     identifier is to the point: its sentence names a gene of the question, which carries the term, and the term says
     something (at most `most_genes` human genes carry it). More than `most` citations are stuffing. Identifiers that
-    stand in the question do not count. UniProt accessions are found, but the knowledge base does not hold them: they
-    are never right. Abstains where no gene of the question carries anything specific.
+    stand in the question do not count. Abstains where no gene of the question carries anything specific.
+
+    A UniProt accession is right if its sentence names the gene that it stands for, or names no gene and it stands for
+    one of the question. It says nothing of that gene, so it is never to the point. One that the knowledge base does
+    not hold counts as invented: those that UniProt has merged or deleted, and those of other species, cannot be told
+    from those that never were.
     """
 
     name: ClassVar[str] = "citation"
@@ -93,7 +97,6 @@ class Citation(Verifier):
             "invented": Reason.INVENTED,
             "obsolete": Reason.OBSOLETE,
             "unsupported": Reason.WRONG,
-            "unknown": Reason.UNKNOWN,
             "right": Reason.VAGUE,
         }
         reason = next(reason for status, reason in reasons.items() if counts[status])
@@ -102,16 +105,16 @@ class Citation(Verifier):
     def _check(self, identifier: str, sentence: str, genes: Collection[str]) -> tuple[Status, str, bool]:
         """What the identifier is worth in this sentence, why, and whether it is to the point of the question."""
         lexicon = Lexicon.open(self.knowledge)
+        tokens = tokenise(sentence)
+        named = dict.fromkeys(_genes(tokens, lexicon))
         if not identifier.startswith(("GO:", "R-")):
-            return "unknown", "UniProt accessions are not in the knowledge base", False
+            return _check_accession(lexicon.knowledge.encoded_by(identifier), named or genes)
         term = lexicon.knowledge.term(identifier)
         if term is None:
             return "invented", "no such identifier", False
         if term.obsolete or term.id != identifier:
             instead = term.replaced_by if term.obsolete else (term.id,)
             return "obsolete", f"no longer current; instead: {', '.join(instead) or 'nothing'}", False
-        tokens = tokenise(sentence)
-        named = dict.fromkeys(_genes(tokens, lexicon))
         carriers = [gene for gene in named if identifier in _carried(self.knowledge, gene)]
         if carriers:
             fits = lexicon.knowledge.size(identifier) <= self.most_genes and any(gene in genes for gene in carriers)
@@ -119,6 +122,14 @@ class Citation(Verifier):
         if _names(tokens, term, lexicon):
             return "right", f"the sentence names it: {term.name}", False
         return "unsupported", f"{term.name}: no gene of the sentence is known to carry it", False
+
+
+def _check_accession(encoded_by: tuple[str, ...], meant: Collection[str]) -> tuple[Status, str, bool]:
+    """As `_check`. meant: the genes that its sentence may speak of."""
+    if not encoded_by:
+        return "invented", "no accession of a human gene", False
+    status: Status = "right" if any(gene in meant for gene in encoded_by) else "unsupported"
+    return status, f"the protein of {', '.join(encoded_by)}", False
 
 
 def citations(text: str, lexicon: Lexicon) -> Iterator[tuple[str, str]]:

@@ -29,6 +29,7 @@ RANKED = 6  # genes to rank
 PROFILED = 8  # genes to give a fold change of
 SHARED = 3  # terms that a set is asked for
 NETWORK = "doi:10.1371/journal.pone.0022649"  # Krumsiek et al. 2011, Table 1: a Boolean model of myeloid cells
+MODEL = "a published Boolean model of myeloid differentiation"
 EDGES = """
 GATA1-GATA2 ZFPM1-GATA2 SPI1-GATA2 GATA2+GATA1 FLI1+GATA1 SPI1-GATA1 GATA1+ZFPM1 GATA1+KLF1 FLI1-KLF1 GATA1+FLI1
 KLF1-FLI1 GATA1+TAL1 SPI1-TAL1 GATA1-CEBPA ZFPM1-CEBPA TAL1-CEBPA GATA2-SPI1 GATA1-SPI1 CEBPA+SPI1 SPI1+JUN GFI1-JUN
@@ -142,27 +143,6 @@ def sets() -> Iterator[Question]:
     yield from pick(found.values(), by=lambda q: (q.truth["direction"], q.fields["context"]))
 
 
-def functions(task: str, prefix: str) -> Iterator[Question]:
-    """Which of four terms does the gene carry? All four are about equally common; the other three it does not carry."""
-    carried, names, sizes = _annotation()
-    known = sorted((t for t in names if t.startswith(prefix) and 15 <= sizes[t] <= 400), key=lambda t: (sizes[t], t))
-    genes = sorted((gene for gene in carried if carried[gene] & set(known)), key=lambda gene: _digest(task + gene))
-    for gene in genes[:EACH]:
-        right = min(carried[gene] & set(known), key=_digest)
-        place = known.index(right)
-        near = sorted(known, key=lambda t: abs(known.index(t) - place))
-        options = [right, *[t for t in near if t not in carried[gene] and names[t] != names[right]][:3]]
-        options.sort(key=lambda t: _digest(gene + t))
-        yield Question(
-            id=f"sample:{task}:{gene}",
-            task=task,
-            fields={"gene": gene, "options": [names[t] for t in options]},
-            truth={"answer": names[right], "ids": {names[t]: t for t in options}},
-            source="sample",
-            split="train",
-        )
-
-
 def regulation() -> Iterator[Question]:
     """Edges of a published Boolean model of myeloid differentiation, in current symbols; pairs without an edge there
     are "unreported" by that model, which says nothing of other evidence."""
@@ -191,9 +171,8 @@ def regulation() -> Iterator[Question]:
 
 def _regulation(task: str, tf: str, target: str, truth: Mapping[str, Any]) -> Question:
     name = f"regulation/{task}"
-    return Question(
-        f"krumsiek2011:{name}:{tf}:{target}", name, {"tf": tf, "target": target}, truth, "krumsiek2011", "train"
-    )
+    fields = {"tf": tf, "target": target} | ({"context": MODEL} if task == "edge" else {})
+    return Question(f"krumsiek2011:{name}:{tf}:{target}", name, fields, truth, "krumsiek2011", "train")
 
 
 def _screens() -> pd.DataFrame:
@@ -237,10 +216,11 @@ def main() -> None:
         *sets(),
         *from_source("perturb_seq", "perturbation/profile", task="profile", readouts=PROFILED),
         *from_source("cell_type", "cell/type"),
-        *from_source("cell_batch", "cell/batch", by=lambda q: len(q.truth["answer"])),
+        *from_source("cell_batch", "cell/batch", by=lambda q: len(q.truth["answer"]))[:8],  # they are long
         *regulation(),
-        *functions("knowledge/function", "GO:"),
-        *functions("knowledge/pathway", "R-HSA-"),
+        *from_source("network", "regulation/network", models=("krumsiek11",), knowledge="sample"),
+        *from_source("go_function", "knowledge/function"),
+        *from_source("pathway_membership", "knowledge/pathway"),
         *from_source("translation", "sequence/translation", by=lambda q: q.fields["table"]),
         *from_source("translation", "sequence/reverse_complement", by=lambda q: q.split),
         *from_source("translation", "sequence/orf", by=lambda q: q.split),

@@ -179,15 +179,19 @@ def _write_annotation(knowledge: KnowledgeBase, genes: list[str]) -> None:
 
 
 def _write_symbols(knowledge: KnowledgeBase, genes: set[str]) -> None:
-    """HGNC's previous and alias symbols of the sample's genes, those that stand for one gene among all."""
+    """HGNC's previous and alias symbols of the sample's genes, and their UniProt accessions: those that stand for
+    one gene among all."""
     approved = {symbol for g in genes if (symbol := knowledge.resolve(g))}
     kept: dict[tuple[str, int], list[str]] = {}
-    rows, _ = read_symbols(UPSTREAM["genes"].file.path())
-    for name, rank, symbol in rows:
+    for name, rank, symbol in read_symbols(UPSTREAM["genes"].file.path()).names:
         if symbol in approved and rank and knowledge.resolve(name) == symbol:
             kept.setdefault((symbol, rank), []).append(name)
-    table = [(s, "|".join(kept.get((s, 1), ())), "|".join(kept.get((s, 2), ()))) for s in sorted(approved)]
-    _write("genes.tsv", pd.DataFrame(table, columns=["symbol", "prev_symbol", "alias_symbol"]))
+    proteins = {s: [a for a in knowledge.accessions(s) if knowledge.accession(a)] for s in approved}
+    table = [
+        (s, *("|".join(held) for held in (kept.get((s, 1), ()), kept.get((s, 2), ()), proteins[s])))
+        for s in sorted(approved)
+    ]
+    _write("genes.tsv", pd.DataFrame(table, columns=["symbol", "prev_symbol", "alias_symbol", "uniprot_ids"]))
 
 
 def _write_cells(knowledge: KnowledgeBase) -> None:

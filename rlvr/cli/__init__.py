@@ -2,6 +2,7 @@
 
     rlvr models list | pull NAME
     rlvr data list | pull NAME | show NAME [key=value ...]
+    rlvr data audit RECIPE [key=value ...] | SOURCE[:key=value,...] ... [--split validation|test]
     rlvr verifiers list | check NAME_OR_FILE | check --all | new NAME [--package]
     rlvr knowledge build | show
     rlvr evaluate RECIPE [key=value ...] [--adapter DIR] [--final] --out DIR
@@ -21,7 +22,7 @@ from typing import Annotated
 import typer
 
 import rlvr
-from rlvr.cli import data, knowledge, models, runs, verifiers
+from rlvr.cli import audit, data, knowledge, models, runs, verifiers
 from rlvr.types import Error
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
+data.app.command("audit")(audit.audit)
 app.add_typer(verifiers.app, name="verifiers")
 app.add_typer(knowledge.app, name="knowledge")
 app.command()(runs.evaluate)

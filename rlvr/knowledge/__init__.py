@@ -2,7 +2,8 @@
 
     from rlvr.knowledge import KnowledgeBase
     kb = KnowledgeBase.open("upstream")     # built once into the cache; "sample": data/sample/, no network
-    kb.resolve("AARS"), kb.terms("CD3E"), kb.edge("GATA1", "HBB"), kb.distance("CL:0000624", "CL:0000625")
+    kb.resolve("AARS"), kb.accession("P43403"), kb.terms("CD3E"), kb.edge("GATA1", "HBB")
+    kb.distance("CL:0000624", "CL:0000625")
 
 Gene Ontology, Reactome, MSigDB hallmarks, CORUM (opt-in), TRRUST, CollecTRI, Cell Ontology, PanglaoDB,
 CellMarker, HGNC, human-mouse orthologs, JASPAR: releases and licences in releases.py.
@@ -16,12 +17,12 @@ from pathlib import Path
 
 from rlvr.knowledge import assemble
 from rlvr.knowledge.annotations import Annotations
-from rlvr.knowledge.base import KnowledgeBase
+from rlvr.knowledge.base import KnowledgeBase, opened
 from rlvr.knowledge.facts import Edge, Fact, Gene, Release, Term
 from rlvr.knowledge.releases import FILES
 from rlvr.source import File
 
-__all__ = ["FILES", "Annotations", "Edge", "Fact", "Gene", "KnowledgeBase", "Release", "Term", "build"]
+__all__ = ["FILES", "Annotations", "Edge", "Fact", "Gene", "KnowledgeBase", "Release", "Term", "build", "opened"]
 
 
 def build(

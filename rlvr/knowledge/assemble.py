@@ -50,7 +50,7 @@ def upstream(
     options: dict[str, Any] = {"cutoff": _day(cutoff), "exclude_references": papers, "noncommercial": noncommercial}
     key = [store.FORMAT, options, [(part, o.release, o.file.sha256) for part, o in origins.items()]]
     version = sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    path = cache_dir() / "knowledge" / f"{version}.sqlite"
+    path = cache_dir() / "knowledge" / f"upstream-{version}.sqlite"
 
     def fill(write: store.Write) -> None:
         given = {part: _local(files.get(part), origin) for part, origin in origins.items()}
@@ -102,7 +102,9 @@ def sample_of(folder: Path) -> Path:
         rows = Rows()
         for part in SAMPLE:
             rows.release(part, replace(UPSTREAM[part], file=pins[part]))
-        rows.name(readers.read_symbols(folder / SAMPLE["genes"])[0])
+        symbols = readers.read_symbols(folder / SAMPLE["genes"])
+        rows.name(symbols.names)
+        rows.encode(symbols.accessions)
         rows.enter(Entry(Term(t, node.name, places[t][0]), node.parents) for t, node in nodes.items())
         rows.enter(ontologies.read_cell_table(folder / SAMPLE["cells"]))
         for gene, held in direct.items():

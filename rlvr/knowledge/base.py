@@ -5,26 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from datetime import date
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlvr.knowledge import assemble
 from rlvr.knowledge.annotations import Annotations
-from rlvr.knowledge.facts import Edge, Fact, Gene, Release, Sign, Species, Term
+from rlvr.knowledge.facts import Edge, Fact, Gene, Release, Sign, Species
 from rlvr.knowledge.readers import COMPLEXES
 from rlvr.knowledge.store import Store, numbers
 from rlvr.knowledge.symbols import settle, undated
+from rlvr.knowledge.terms import Terms, plain
 from rlvr.types import Error
 
 if TYPE_CHECKING:
     from Bio.motifs.jaspar import Motif
 
-LONGEST = 512  # characters; what is longer is no name of anything, and must not fill a cache
 SIGNS: Mapping[str, Sign] = {"activates": "activation", "represses": "repression", "regulates": "unknown"}
 
 
-class KnowledgeBase:
+class KnowledgeBase(Terms):
     """Genes, terms, facts. Holds only a path, opens the file at the first query, can be pickled and forked.
 
     Where a gene is asked for, any symbol will do that stands for one gene (see `resolve`); where a term is,
@@ -33,14 +33,12 @@ class KnowledgeBase:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._store = Store(path)
+        super().__init__(Store(path))
         self._genes = lru_cache(1 << 16)(self._read_gene)
         self._carried = lru_cache(1 << 15)(self._read_carried)
-        self._above = lru_cache(1 << 16)(self._read_above)
         self._facts = lru_cache(1 << 12)(self._read_facts)
         self._linked = lru_cache(1 << 13)(self._read_linked)
         self._edges = lru_cache(1 << 16)(self._read_edge)
-        self._term = lru_cache(1 << 14)(self._read_term)
 
     @classmethod
     def open(
@@ -97,7 +95,7 @@ class KnowledgeBase:
         """What a symbol stands for: the approved gene, else the one that had the symbol before, else the one
         that has it as an alias; "ambiguous" if several share it. Case counts. Of mouse genes only those that
         have a human ortholog are known, by their current symbol."""
-        return self._genes(symbol, species) if _plain(symbol) else Gene(None, "unknown")
+        return self._genes(symbol, species) if plain(symbol) else Gene(None, "unknown")
 
     def resolve(self, symbol: str, species: Species = "human") -> str | None:
         """The approved symbol; None if it is unknown or ambiguous."""
@@ -107,58 +105,36 @@ class KnowledgeBase:
         """Every approved symbol, sorted."""
         return tuple(s for (s,) in self._store.rows("SELECT symbol FROM gene WHERE species = ? ORDER BY 1", species))
 
-    def term(self, id: str) -> Term | None:
-        """The term of that id or alternative id (GO:, R-HSA-, CL:, HALLMARK_, CORUM:)."""
-        rank = self._rank.get(id)
-        return None if rank is None else self._term(rank)
+    def accession(self, id: str) -> str | None:
+        """The human gene of a UniProt accession, P43403 say; None if it is unknown or several genes share it (see
+        `encoded_by`)."""
+        genes = self.encoded_by(id)
+        return genes[0] if len(genes) == 1 else None
 
-    def find(self, name: str, namespace: str | None = None) -> tuple[Term, ...]:
-        """Terms of exactly that name or exact synonym, whatever the case; current ones first.
+    def encoded_by(self, accession: str) -> tuple[str, ...]:
+        """The human genes of a UniProt accession, sorted: several where they make the same protein (P0C0S8, a histone).
 
-        namespace: biological_process, molecular_function, cellular_component, pathway, hallmark, complex, cell.
+        Accessions are HGNC's, and the annotation file's where HGNC has none. Those that UniProt has merged or
+        deleted are not among them, nor are isoforms (P43403-2) and other species: they are as unknown as those
+        that never were.
         """
-        if not _plain(name):
-            return ()
-        held = self._store.rows("SELECT rank FROM label WHERE label = ?", name.casefold())
-        found = [self._term(rank) for (rank,) in held]
-        kept = [t for t in found if namespace in (None, t.namespace)]
-        return tuple(sorted(kept, key=lambda t: (t.obsolete, t.name.casefold() != name.casefold(), t.id)))
+        query = "SELECT symbol FROM accession WHERE id = ? ORDER BY 1"
+        return tuple(symbol for (symbol,) in self._store.rows(query, accession)) if plain(accession) else ()
+
+    def accessions(self, symbol: str) -> tuple[str, ...]:
+        """UniProt accessions of a human gene, sorted."""
+        query = "SELECT id FROM accession WHERE symbol = ? ORDER BY 1"
+        return tuple(id for (id,) in self._store.rows(query, self.resolve(symbol)))
 
     def terms(self, gene: str) -> tuple[str, ...]:
         """Ids of the terms that a human gene carries, closed over is_a and part_of, the rarest first."""
         symbol = self.resolve(gene)
         return self._carried(symbol) if symbol else ()
 
-    def members(self, term: str) -> tuple[str, ...]:
-        """The human genes that carry a term, sorted: the other way round of `terms`."""
-        rank = self._rank.get(term)
-        if rank is None:
-            return ()
-        ((held,),) = self._store.rows("SELECT genes FROM term WHERE rank = ?", rank)
-        return tuple(self._symbols[i] for i in numbers(held))
-
-    def size(self, term: str) -> int:
-        """How many human genes carry a term; 0 if it is unknown."""
-        rank = self._rank.get(term)
-        return 0 if rank is None else self._labels[rank][2]
-
     def shares(self, a: str, b: str) -> tuple[str, ...]:
         """The terms that both genes carry, the rarest first."""
         held = set(self.terms(b))
         return tuple(t for t in self.terms(a) if t in held)
-
-    def ancestors(self, term: str) -> frozenset[str]:
-        """The term and everything above it by is_a and part_of; empty if it is unknown."""
-        rank = self._rank.get(term)
-        return frozenset() if rank is None else frozenset(self._labels[i][0] for i in self._above(rank))
-
-    def distance(self, a: str, b: str) -> int | None:
-        """Fewest is_a and part_of edges from one term to the other through a common ancestor."""
-        left, right = self._rank.get(a), self._rank.get(b)
-        if left is None or right is None:
-            return None
-        below, above = self._above(left), self._above(right)
-        return min((steps + above[i] for i, steps in below.items() if i in above), default=None)
 
     def facts(self, subject: str, object: str) -> tuple[Fact, ...]:
         """What the sources say that links the two, with provenance.
@@ -192,7 +168,7 @@ class KnowledgeBase:
 
     def markers(self, cell: str, species: Species = "human") -> tuple[str, ...]:
         """Marker genes of a cell type (id, name or synonym), those that most sources and papers name first."""
-        if not _plain(cell):
+        if not plain(cell):
             return ()
         known = self.term(cell)
         names = [known.id] if known else [*self._cells(cell), cell.casefold()]
@@ -218,16 +194,11 @@ class KnowledgeBase:
         """The counts of a JASPAR CORE matrix, such as MA0002.3, as Biopython's motif. Errors: no such id."""
         from Bio.motifs.jaspar import Motif
 
-        held = self._store.rows("SELECT name, counts FROM matrix WHERE id = ?", id) if _plain(id) else []
+        held = self._store.rows("SELECT name, counts FROM matrix WHERE id = ?", id) if plain(id) else []
         if not held:
             raise Error(f"no JASPAR matrix {id[:40]!r} in this knowledge base; motifs(tf) lists those of a factor")
         ((name, counts),) = held
         return Motif(matrix_id=id, name=name, counts=json.loads(counts))
-
-    def labels(self) -> list[tuple[str, str]]:
-        """(name or exact synonym, id) of every current term, case folded, sorted: for a lexicon of all of them."""
-        query = "SELECT label, id FROM label JOIN term ON term.rank = label.rank WHERE NOT obsolete ORDER BY 1, 2"
-        return [(label, id) for label, id in self._store.rows(query)]
 
     def annotations(self) -> Annotations:
         """GO and Reactome annotation of all human genes as one sparse matrix (rlvr/knowledge/annotations.py)."""
@@ -249,29 +220,9 @@ class KnowledgeBase:
         return {row[0]: Release(row[1], row[2], row[3], row[4], row[5], bool(row[6])) for row in rows}
 
     @cached_property
-    def _labels(self) -> list[tuple[str, str, int]]:
-        """(id, name, size) of each term by rank."""
-        return self._store.rows("SELECT id, name, size FROM term ORDER BY rank")
-
-    @cached_property
-    def _rank(self) -> dict[str, int]:
-        """Rank of each term id, alternative ids included."""
-        found = dict(self._store.rows("SELECT id, rank FROM alternative"))
-        return found | {held[0]: rank for rank, held in enumerate(self._labels)}
-
-    @cached_property
-    def _symbols(self) -> dict[int, str]:
-        return dict(self._store.rows("SELECT id, symbol FROM gene WHERE species = 'human' ORDER BY symbol"))
-
-    @cached_property
     def _kinds(self) -> dict[int, tuple[str, int, str, bool, str]]:
         rows = self._store.rows("SELECT * FROM kind")
         return {number: (relation, release, code, bool(no), of) for number, relation, release, code, no, of in rows}
-
-    def _read_term(self, rank: int) -> Term:
-        query = "SELECT id, name, namespace, obsolete, replaced_by, definition, consider FROM term WHERE rank = ?"
-        ((id, name, space, gone, by, text, consider),) = self._store.rows(query, rank)
-        return Term(id, name, space, bool(gone), tuple(by.split()), text, tuple(consider.split()))
 
     def _read_gene(self, symbol: str, species: Species) -> Gene:
         query = "SELECT rank, symbol FROM name WHERE species = ? AND name = ?"
@@ -284,10 +235,6 @@ class KnowledgeBase:
     def _read_carried(self, symbol: str) -> tuple[str, ...]:
         held = self._store.rows("SELECT terms FROM gene WHERE species = 'human' AND symbol = ?", symbol)
         return tuple(self._labels[i][0] for (blob,) in held for i in numbers(blob))
-
-    def _read_above(self, rank: int) -> dict[int, int]:
-        ((held, steps),) = self._store.rows("SELECT ancestors, steps FROM term WHERE rank = ?", rank)
-        return dict(zip(numbers(held), steps, strict=True))
 
     def _read_facts(self, subject: str) -> tuple[tuple[str, int, str], ...]:
         """(object, kind, reference) of every fact about a subject."""
@@ -325,7 +272,7 @@ class KnowledgeBase:
 
     def _object(self, name: str) -> str | None:
         """What the facts call something that is no term: a human or mouse gene, a cell type, a motif."""
-        if not _plain(name):
+        if not plain(name):
             return None
         symbol = self.resolve(name) or self.resolve(name, "mouse")
         if symbol or self._store.rows("SELECT 1 FROM matrix WHERE id = ?", name):
@@ -345,10 +292,14 @@ class KnowledgeBase:
         return Fact(subject, relation, object, name or object, *told, negated)
 
 
-@cache
+_OPEN: dict[Path, KnowledgeBase] = {}
+
+
+def opened() -> dict[str, str]:
+    """File stem -> version of every knowledge base that this process has opened: what a run records.
+    A worker process has its own."""
+    return {path.stem: base.version for path, base in sorted(_OPEN.items())}
+
+
 def _opened(path: Path) -> KnowledgeBase:
-    return KnowledgeBase(path)
-
-
-def _plain(text: str) -> bool:
-    return 0 < len(text) <= LONGEST and text.isprintable()
+    return _OPEN.setdefault(path, KnowledgeBase(path))

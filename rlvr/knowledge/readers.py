@@ -26,7 +26,8 @@ SPECIES = {"Mm": "mouse", "Hs": "human"}
 
 
 class Claim(NamedTuple):
-    """One row of a source. day: YYYYMMDD or "". species: of the subject."""
+    """One row of a source. day: YYYYMMDD or "". species: of the subject. accession: UniProt's, of the protein that
+    was annotated."""
 
     subject: str
     relation: str
@@ -36,6 +37,7 @@ class Claim(NamedTuple):
     negated: bool = False
     day: str = ""
     species: str = "human"
+    accession: str = ""
 
 
 class Matrix(NamedTuple):
@@ -69,16 +71,28 @@ def _columns(path: Path, columns: tuple[str, ...], sep: str = "\t") -> Iterator[
     yield from read_table(path, columns, sep)[list(columns)].itertuples(index=False, name=None)
 
 
-def read_symbols(path: Path) -> tuple[list[tuple[str, int, str]], dict[str, str]]:
-    """(name, rank, approved symbol) of HGNC's complete set, rank 0 approved, 1 previous, 2 alias; and
-    Ensembl id -> approved symbol if the file has the column."""
+class Symbols(NamedTuple):
+    """HGNC's genes. names: (name, rank, approved symbol), rank 0 approved, 1 previous, 2 alias. ensembl: Ensembl id ->
+    approved symbol. accessions: (UniProt accession, approved symbol); several genes may share one."""
+
+    names: list[tuple[str, int, str]]
+    ensembl: dict[str, str]
+    accessions: list[tuple[str, str]]
+
+
+def read_symbols(path: Path) -> Symbols:
+    """HGNC's complete set; without Ensembl ids or accessions if the file lacks the column."""
     table = read_table(path, ("symbol", "prev_symbol", "alias_symbol"))
     rows = [(symbol, 0, symbol) for symbol in table["symbol"]]
     for rank, column in ((1, "prev_symbol"), (2, "alias_symbol")):
         for symbol, named in zip(table["symbol"], table[column], strict=True):
             rows += [(name, rank, symbol) for name in dict.fromkeys(named.split("|")) if name]
-    held = table.get("ensembl_gene_id", pd.Series(dtype=str))
-    return rows, {id: symbol for id, symbol in zip(held, table["symbol"], strict=False) if id}
+    ensembl, proteins = (table.get(column, pd.Series(dtype=str)) for column in ("ensembl_gene_id", "uniprot_ids"))
+    return Symbols(
+        rows,
+        {id: symbol for id, symbol in zip(ensembl, table["symbol"], strict=False) if id},
+        [(id, s) for ids, s in zip(proteins, table["symbol"], strict=False) for id in ids.split("|") if id],
+    )
 
 
 def read_orthologs(path: Path) -> Iterator[tuple[str, Claim]]:
@@ -111,6 +125,7 @@ def read_annotation(path: Path) -> Iterator[Claim]:
                     reference,
                     "NOT" in said,
                     row["Date"],
+                    accession=row["DB_Object_ID"] if row["DB"] == "UniProtKB" else "",
                 )
     except (ValueError, KeyError, IndexError, OSError) as error:
         raise Error(f"{path}: this is no GAF file ({_line(error)}); check what was downloaded") from error

@@ -173,7 +173,7 @@ UPSTREAM: dict[str, Origin] = {
         "unclear: academic use, no licence stated",
         commercial=False,
     ),
-    # JASPAR, doi:10.1093/nar/gkad1059
+    # JASPAR, doi:10.1093/nar/gkaf1209
     "motifs": Origin(
         "JASPAR",
         "2026",

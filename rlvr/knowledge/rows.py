@@ -66,6 +66,7 @@ class Rows:
         self._names: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
         self._settled: dict[tuple[str, str], str | None] = {}
         self._ensembl: dict[str, str] = {}
+        self._accessions: dict[str, set[str]] = defaultdict(set)
         self._entries: dict[str, Entry] = {}
         self._alternatives: dict[str, str] = {}
         self._labels: dict[str, set[str]] = defaultdict(set)
@@ -94,6 +95,11 @@ class Rows:
         self._settled.clear()
         for name, rank, symbol in rows:
             self._names[species, name].append((rank, symbol))
+
+    def encode(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Enter (UniProt accession, approved symbol)."""
+        for accession, symbol in rows:
+            self._accessions[accession].add(symbol)
 
     def resolve(self, name: str, species: str = "human") -> str | None:
         """As KnowledgeBase.resolve."""
@@ -161,6 +167,7 @@ class Rows:
         write("meta", [("version", version), ("options", json.dumps(options))])
         write("release", self._releases.values())
         write("name", ((*key, rank, s) for key, held in self._names.items() for rank, s in set(held)))
+        write("accession", ((id, symbol) for id, held in self._accessions.items() for symbol in held))
         above = ontologies.distances({t: entry.parents for t, entry in self._entries.items()})
         direct: dict[str, set[str]] = defaultdict(set)
         kinds = list(self._kinds)
@@ -200,8 +207,9 @@ class Rows:
         return (rank[id], id, term.name, term.namespace, *text, size, *blobs)
 
     def _genes(self, part: str, path: Path) -> None:
-        rows, self._ensembl = readers.read_symbols(path)
-        self.name(rows)
+        names, self._ensembl, accessions = readers.read_symbols(path)
+        self.name(names)
+        self.encode(accessions)
 
     def _orthologs(self, part: str, path: Path) -> None:
         mice: dict[str, None] = {}
@@ -220,8 +228,12 @@ class Rows:
         self.enter(ontologies.read_cells(path))
 
     def _annotation(self, part: str, path: Path) -> None:
+        named = frozenset(self._accessions)  # by HGNC, which is newer
         for claim in readers.read_annotation(path):
             self.add(part, claim)
+            symbol = None if claim.accession in named else self.resolve(claim.subject)
+            if claim.accession and symbol:
+                self.encode([(claim.accession, symbol)])
 
     def _sets(self, part: str, path: Path) -> None:
         sets = ontologies.read_complexes(path) if part == "complexes" else ontologies.read_gmt(path)

@@ -24,7 +24,7 @@ from rlvr.types import Error
 log = logging.getLogger(__name__)
 
 Write = Callable[[str, Iterable[Sequence[Any]]], None]
-FORMAT = "2"  # of the file: raise it when what is stored, or how it is built, changes
+FORMAT = "3"  # of the file: raise it when what is stored, or how it is built, changes
 # Term ranks run from the rarest term to the most common one; blobs are little-endian int32 ranks or gene ids.
 # A kind is what many facts have in common, so that a fact itself stays small.
 TABLES: dict[str, str] = {
@@ -33,6 +33,7 @@ TABLES: dict[str, str] = {
     "commercial INTEGER",
     "gene": "id INTEGER PRIMARY KEY, species TEXT, symbol TEXT, terms BLOB, UNIQUE (species, symbol)",
     "name": "species TEXT, name TEXT, rank INTEGER, symbol TEXT, PRIMARY KEY (species, name, rank, symbol)",
+    "accession": "id TEXT, symbol TEXT, PRIMARY KEY (id, symbol)",
     "term": "rank INTEGER PRIMARY KEY, id TEXT UNIQUE, name TEXT, namespace TEXT, obsolete INTEGER, "
     "replaced_by TEXT, definition TEXT, consider TEXT, size INTEGER, ancestors BLOB, steps BLOB, genes BLOB",
     "alternative": "id TEXT PRIMARY KEY, rank INTEGER",
@@ -43,8 +44,12 @@ TABLES: dict[str, str] = {
     "matrix": "id TEXT PRIMARY KEY, name TEXT, gene TEXT, place INTEGER, counts TEXT",
     "dropped": "release INTEGER, reason TEXT, name TEXT, rows INTEGER",
 }
-_CLUSTERED = {"name", "label", "fact"}  # the key is the table: one look-up, no second copy
-_INDEXES = ("CREATE INDEX fact_object ON fact (object)", "CREATE INDEX matrix_gene ON matrix (gene)")
+_CLUSTERED = {"name", "accession", "label", "fact"}  # the key is the table: one look-up, no second copy
+_INDEXES = (
+    "CREATE INDEX accession_symbol ON accession (symbol)",
+    "CREATE INDEX fact_object ON fact (object)",
+    "CREATE INDEX matrix_gene ON matrix (gene)",
+)
 
 
 def built(path: Path, fill: Callable[[Write], None], what: str) -> Path:

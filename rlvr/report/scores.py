@@ -39,7 +39,7 @@ COMPARED = {**STAGES, **{name: label(name) for name in SHORTCUTS}}
 
 @dataclass(frozen=True)
 class Headline:
-    """One sentence of the opening. `answer` is 'Yes', 'No' or, where nothing was measured, ''."""
+    """One sentence of the opening. `answer` is 'Yes', 'No', 'Warning' or, where nothing was measured, ''."""
 
     answer: str
     text: str
@@ -168,8 +168,12 @@ def _pair(pair: str) -> str:
 
 
 def headlines(report: Mapping[str, Any]) -> list[Headline]:
-    """The opening: for each task whether the model beats the best shortcut, and whether it does more than
-    read its evidence. Falls back on the report's own `headline` where nothing was compared."""
+    """The opening: that the run was allowed to leak, if it was; for each task whether the model beats the best
+    shortcut, and whether it does more than read its evidence. Falls back on the report's own `headline` where nothing
+    was compared."""
+    if reason := report.get("allow_leak"):
+        warning = Headline("Warning", f"Training was allowed to know what is held out (allow_leak): {reason}")
+        return [warning, *headlines({**report, "allow_leak": ""})]
     found = []
     compared = mapping(report.get("beats_best_shortcut"))
     several = len(compared) > 1

@@ -37,8 +37,8 @@ def check_recipe(recipe: Recipe, questions: Sequence[Question] = ()) -> list[Fin
         template = own.get(task) or prompts.load(task)
         layer = RewardLayer(verifiers, {task: template.answers}, max_error_rate=recipe.max_error_rate)
         for layer.step in sorted({0, int(recipe.grpo.get("max_steps") or 0)}):  # weights may follow a schedule
-            for question in group[:EACH]:
-                _try(layer, template, question, problems)
+            for number, question in enumerate(group[:EACH]):
+                _try(layer, template, question, problems, large=number == 0)
     return [Finding(name, not found, found[0] if found else "") for name, found in problems.items()]
 
 
@@ -55,8 +55,11 @@ def questions_for(recipe: Recipe) -> list[Question]:
     return found
 
 
-def _try(layer: RewardLayer, template: Template, question: Question, problems: dict[str, list[str]]) -> None:
-    """Score honest play and every cheat on one question; enter what is wrong in `problems`."""
+def _try(
+    layer: RewardLayer, template: Template, question: Question, problems: dict[str, list[str]], *, large: bool
+) -> None:
+    """Score honest play and every cheat (the megabyte where `large`) on one question; enter what is wrong in
+    `problems`."""
     truth = question.truth["answer"]
     judging = [entry.verifier for entry in layer.verifiers.values() if entry.verifier.applies(question)]
     sentences = [verifier.honest(question).thought for verifier in judging]
@@ -65,6 +68,8 @@ def _try(layer: RewardLayer, template: Template, question: Question, problems: d
     right = parse(text, template.answers, question.fields).answer
     tried, texts = ["honest_play"], [text]
     for name, cheat in CHEATS.items():
+        if name == "megabyte" and not large:
+            continue
         for play in (honest, Honest("", wrong_answers(question, template, truth)[0])):
             cheating = cheat(question, template, play, Random(f"{name}:{question.id}"))
             if cheating is not None:
