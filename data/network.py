@@ -123,7 +123,7 @@ class Network(Source):
 
     def _changes(self) -> Iterator[Question]:
         for key, gene, fields, answer in self._windows[0]:
-            split = splits.assign([gene], SHARES, salt="network krumsiek11")[gene]
+            split = splits.assign([gene], SHARES, salt="krumsiek11")[gene]  # both answers occur in each split
             truth = {"answer": answer, "group": gene}
             yield self._question("krumsiek11", f"{key}:{gene}", "network", fields, truth, split)
 
@@ -173,7 +173,7 @@ class Network(Source):
         drops: Counter[str] = Counter()
         runs = read_runs(FOUND["krumsiek11"])
         genes = list(runs[0].columns)
-        for start in range(0, min(map(len, runs)) - STEP, STEP):
+        for start in range(0, min(map(len, runs)) - STEP, STEP // 2):
             levels = np.array([run.iloc[start] for run in runs])
             change = np.array([run.iloc[start + STEP] for run in runs]) - levels
             for number, run in enumerate(runs):

@@ -70,6 +70,7 @@ def audit(questions: Sequence[Question], split: str | None = None, noncommercial
         "held_out": len(held_out),
         "leak": any(row["leak"] and row["count"] for found in tasks.values() for row in found["overlaps"]),
         "knowledge": kin.base.version,
+        "never_held_out": sorted({q.task for q in train} - tasks.keys()),
         "unknown_names": {"n": len(unknown), "of": len(subjects), "first": unknown[:LISTED]},
         "tasks": tasks,
     }
@@ -114,9 +115,10 @@ class LookUp:
     """What the leaked answers alone would score on one task's held-out questions.
 
     A question's probabilities are the rates of the labels among the training answers that its shared keys lead to,
-    answers of other tasks included where they say something (who was told "up" knows "yes"). The vote of relatives
-    is shrunk towards the readout's training rate, as the votes in `rlvr.evidence` are. A question that shares nothing
-    has the overall training rates, so that among its like it ranks nothing.
+    answers of other tasks included where they say something (who was told "up" knows "yes"). A question that shares
+    nothing has the overall training rates, so that among its like it ranks nothing. Relatives vote with the answers
+    for the same readout. Their vote is shrunk as those in `rlvr.evidence` are: towards the overall rates where
+    questions are pooled, towards the readout's own where AUROC is taken within readouts.
     """
 
     def __init__(
@@ -133,7 +135,7 @@ class LookUp:
         if not self.labels:
             return
         wanted = {key for found in shared for keys in found.values() for key in keys}
-        self._place = {key: i for i, key in enumerate(sorted(wanted))}
+        self._place = {key: i for i, key in enumerate(wanted)}
         self._counts = np.zeros((len(wanted), len(self.labels)))  # of the training answers under each key
         label = {name: i for i, name in enumerate(self.labels)}
         for one in measured:
@@ -150,7 +152,11 @@ class LookUp:
         if not self.labels:
             return {}
         chosen = np.flatnonzero(rows)
-        return self._measured(chosen, np.array([self._row(kind, self.shared[int(i)]) for i in chosen]))
+        found = self._measured(chosen, np.array([self._row(kind, self.shared[int(i)], False) for i in chosen]))
+        if kind in TIES:
+            within = self._measured(chosen, np.array([self._row(kind, self.shared[int(i)], True) for i in chosen]))
+            found |= {name: figure for name, figure in within.items() if name == "auroc_macro_gene"}
+        return found
 
     def shortcuts(self) -> dict[str, Any]:
         """The same of every shortcut; {} without labels."""
@@ -160,15 +166,15 @@ class LookUp:
         found = shortcuts.shortcuts(self.train, self.held_out, self.labels)
         return {name: self._measured(everything, table) for name, table in found.items()}
 
-    def _row(self, kind: str, shared: Mapping[str, Sequence[Key]]) -> Table:
-        if kind not in shared:
-            return self.overall
-        votes = self._sum(shared[kind])
-        if kind in TIES:
-            readout = self.overall + self._sum(shared.get("readout") or shared.get("target") or ())
-            votes = votes + PRIOR * readout / readout.sum()
+    def _row(self, kind: str, shared: Mapping[str, Sequence[Key]], within: bool) -> Table:
+        """One question's probabilities. within: against others of its readout, whose rate then says nothing."""
+        prior = self.overall
+        if within:
+            prior = prior + self._sum(shared.get("readout") or shared.get("target") or ())
+            prior = prior / prior.sum()
+        votes = self._sum(shared.get(kind, ())) + (PRIOR * prior if kind in TIES else 0.0)
         total = votes.sum()
-        return votes / total if total else self.overall
+        return votes / total if total else prior
 
     def _sum(self, keys: Sequence[Key]) -> Table:
         counts: Table = self._counts[[self._place[key] for key in keys]].sum(axis=0)
@@ -203,8 +209,9 @@ def recipe_of(asked: Sequence[str]) -> Recipe:
     for text in asked:
         name, _, options = text.partition(":")
         if name not in sources:
-            known = f"{suggest(name, {*recipes, *sources})}; sources: {', '.join(sorted(sources))}"
-            raise Error(f"{text!r} is neither a recipe nor a source{known}; recipes: {', '.join(sorted(recipes))}")
+            near = suggest(name, {*recipes, *sources}) or ";"
+            known = f"recipes: {', '.join(sorted(recipes))}; sources: {', '.join(sorted(sources))}"
+            raise Error(f"{text!r} is neither a recipe nor a source{near} {known}")
         chosen.append({**_options(options, text), "name": name})
     # Only the sources of this recipe are opened: no model, no verifier.
     return Recipe(model="none", source=tuple(chosen), verifiers={"label": {}})

@@ -45,7 +45,7 @@ LEAST_GENES = 10  # a cell with fewer expressed genes says nothing
 @dataclass(frozen=True)
 class Dataset:
     """Where a labelled matrix is and how to read it. member, digest: of the .h5ad inside a zip. label, identifier,
-    donor, cluster: columns of obs ("" where there is none). types: label -> Cell Ontology id, where the file's
+    donor: a column of obs ("" where there is none). types: label -> Cell Ontology id, where the file's
     labels are no ontology names."""
 
     file: File
@@ -53,7 +53,6 @@ class Dataset:
     label: str
     identifier: str = ""
     donor: str = ""
-    cluster: str = ""
     member: str = ""
     digest: str = ""
     types: Mapping[str, str] | None = None
@@ -82,7 +81,7 @@ def _baron(member: str, digest: str) -> Dataset:
 
 
 DATASETS = {
-    "pbmc68k": Dataset(PBMC, "peripheral blood", "bulk_labels", cluster="louvain", types=PBMC_TYPES),
+    "pbmc68k": Dataset(PBMC, "peripheral blood", "bulk_labels", types=PBMC_TYPES),
     "baron_human": _baron("raw-Baron_human.h5ad", "c0fca7f46d5ae82d8b5753ed5ce246cded66e2e870face389bd11084aab17700"),
     "baron_mouse": _baron("raw-Baron_mouse.h5ad", "5b6a0c474990e2968a9c6bbfb882ccb69e063d9c5386011198f099a25bcc31ed"),
 }
@@ -90,8 +89,8 @@ DATASETS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """name: as in the file. type: its name in the Cell Ontology. donor: "" where the file names none. group: what an
-    interval is resampled over: the donor, else the cluster, else the cell. genes: the most expressed first."""
+    """name: as in the file. type: its name in the Cell Ontology. donor: "" where the file names none. group: what the
+    splits keep together, and intervals are resampled over: the donor, the type or the cell. genes: the most expressed first."""
 
     name: str
     type: str
@@ -173,6 +172,7 @@ class CellSource(Source):
         drops: dict[str, int] = {}
         frame, ids = _labelled(expression, known, KnowledgeBase.open(self.knowledge), drops)
         frame["split"] = self._split(frame, known)
+        frame["group"] = frame[{"donor": "donor", "cell_type": "type", "cell": "name"}[self._by(known)]]
         frame["genes"] = _sentences(expression, frame, self.genes)
         poor = frame["genes"].map(len) < LEAST_GENES
         drops |= {f"fewer than {LEAST_GENES} expressed genes": int(poor.sum())} if poor.any() else {}
@@ -189,10 +189,13 @@ class CellSource(Source):
         chosen = zip(*(frame[c] for c in Cell.__dataclass_fields__), strict=True)
         return Cells(tuple(Cell(*values) for values in chosen), ids, expression.species(), known.tissue, drops)
 
+    def _by(self, known: Dataset) -> str:
+        if self.split_by == "auto":
+            return "donor" if known.donor else "cell"
+        return self.split_by
+
     def _split(self, frame: pd.DataFrame, known: Dataset) -> pd.Series[str]:
-        by = self.split_by
-        if by == "auto":
-            by = "donor" if known.donor else "cell"
+        by = self._by(known)
         if by == "donor" and not known.donor:
             raise Error(f"{self.name}: {self.dataset} names no donor; set `donor` to its column, or split_by: cell")
         if by == "cell":
@@ -265,8 +268,6 @@ def _labelled(
             "donor": expression.column(known.donor).to_numpy() if known.donor else "",
         }
     )
-    cluster = expression.column(known.cluster).to_numpy() if known.cluster else frame["name"]
-    frame["group"] = frame["donor"] if known.donor else cluster
     if known.donor and (nameless := (frame["donor"] == "") & (frame["id"] != "")).any():
         drops["no donor"] = int(nameless.sum())
         frame = frame[~nameless]

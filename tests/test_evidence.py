@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlvr import prompts
 from rlvr.evidence import PRIOR, build_questions
 from rlvr.knowledge.annotations import COMPLEX_ROOT, Annotations, Node
 from rlvr.types import Error, Question
@@ -37,7 +39,7 @@ GENES = ["CBLB", "CD3E", "CD3G", "GAPDH", "LCK", "NOPE", "OLD70", "ZAP70"]
 LABELS = ("none", "up", "down")
 
 
-def questions(rows: list[tuple[str, str, str, str]], k: int = 4) -> list[Question]:
+def questions(rows: list[tuple[str, str, str, str]], k: int = 4, **more: Any) -> list[Question]:
     """From (perturbation, readout, label, split)."""
     table = pd.DataFrame(rows, columns=["perturbation", "readout", "label", "split"]).assign(context="cd4")
     made = build_questions(
@@ -49,6 +51,7 @@ def questions(rows: list[tuple[str, str, str, str]], k: int = 4) -> list[Questio
         k=k,
         modality="CRISPRi knockdown",
         contexts={"cd4": "CD4+ T cells"},
+        **more,
     )
     return list(made)
 
@@ -194,3 +197,96 @@ def test_many_rows_are_made_in_vectors() -> None:
     )
     assert sum(1 for _ in made) == 4000
     assert calls == [200]
+
+
+# -- contrastive evidence and snippets ------------------------------------------------------------------------
+
+
+def slow_turns(rows: list[tuple[str, str, str, str]], row: tuple[str, str, str, str], k: int) -> list[tuple[str, str]]:
+    """The rule in plain loops: the most related measurement of each label, then the second of each, and so on."""
+    own = BASE.resolve(row[0]) or row[0]
+    pool = [r for r in rows if r[3] == "train" and r[1] == row[1] and (BASE.resolve(r[0]) or r[0]) != own]
+    close = {r[0]: BASE.similarity([row[0]], [r[0]])[0, 0] for r in pool}
+    related = sorted((r for r in pool if close[r[0]] > 0), key=lambda r: (-close[r[0]], r[0]))
+    by_label = [[r for r in related if r[2] == label] for label in LABELS]
+    found: list[tuple[str, str]] = []
+    for turn in range(len(related)):
+        now = [of_label[turn] for of_label in by_label if turn < len(of_label)]
+        found += [(r[0], r[2]) for r in sorted(now, key=lambda r: (-close[r[0]], r[0]))]
+    return found[:k]
+
+
+@settings(max_examples=60, deadline=None)
+@given(MEASURED, st.integers(0, 5), st.randoms(use_true_random=False))
+def test_contrastive_evidence_takes_labels_in_turn_from_training_alone(
+    rows: list[tuple[str, str, str, str]], k: int, random: Any
+) -> None:
+    made = questions(rows, k=k, contrastive=True)
+    for row, asked in zip(rows, made, strict=True):
+        shown = [(e["perturbation"], e["answer"]) for e in asked.fields["evidence"]]
+        assert shown == slow_turns(rows, row, k)
+    shuffled = random.sample(rows, len(rows))
+    again = {q.id: q for q in questions(shuffled, k=k, contrastive=True)}
+    assert all(again[q.id] == q for q in made)
+
+
+def test_contrastive_evidence_shows_both_sides_where_the_nearest_agree() -> None:
+    rows = [
+        ("CD3E", "IL-2", "down", "train"),
+        ("ZAP70", "IL-2", "down", "train"),
+        ("CBLB", "IL-2", "up", "train"),
+        ("CD3G", "IL-2", "down", "test"),
+    ]
+    answers = [e["answer"] for e in questions(rows, k=2)[3].fields["evidence"]]
+    balanced = [e["answer"] for e in questions(rows, k=2, contrastive=True)[3].fields["evidence"]]
+    assert (answers, sorted(balanced)) == (["down", "down"], ["down", "up"])
+    assert questions(rows, k=2)[3].truth == questions(rows, k=2, contrastive=True)[3].truth
+
+
+def test_contrastive_evidence_never_shows_the_gene_under_its_other_name() -> None:
+    rows = [("OLD70", "IL-2", "down", "train"), ("LCK", "IL-2", "up", "train"), ("ZAP70", "IL-2", "down", "test")]
+    (old, _, new) = questions(rows, contrastive=True)
+    for asked in (old, new):
+        assert [e["perturbation"] for e in asked.fields["evidence"]] == ["LCK"]
+
+
+def test_snippets_are_the_rarest_annotations_within_their_budget() -> None:
+    rows = [("ZAP70", "LCK", "down", "train"), ("NOPE", "IL-2", "up", "test")]
+    known, unknown = questions(rows, snippets=100)
+    rarest = dict(zip(("ZAP70", "LCK"), BASE.rarest(["ZAP70", "LCK"]), strict=True))
+    assert known.fields["known"] == rarest
+    sizes = dict(zip(BASE.names.tolist(), BASE.sizes.tolist(), strict=True))
+    for terms in rarest.values():
+        assert len(terms) >= 3 and [sizes[t] for t in terms] == sorted(sizes[t] for t in terms)
+    assert unknown.fields["known"] == {"NOPE": [], "IL-2": []}
+    for words in range(1, 9):
+        told = questions(rows, snippets=words)[0].fields["known"]
+        for gene, terms in told.items():
+            assert terms == rarest[gene][: len(terms)]
+            assert sum(len(t.split()) for t in terms) <= words
+    assert all("known" not in q.fields for q in questions(rows))  # none unless asked for
+
+
+@settings(max_examples=15, deadline=None)
+@given(MEASURED, st.randoms(use_true_random=False))
+def test_no_truth_reaches_a_prompt_with_all_of_it_shown(rows: list[tuple[str, str, str, str]], random: Any) -> None:
+    """Neither another truth nor another label of the question, or of any held-out one, changes a byte."""
+    template = prompts.load("perturbation/response")
+    shown = questions(rows, k=3, contrastive=True, snippets=8)
+    for i, asked in enumerate(shown):
+        text = template.render(asked)
+        other = random.choice(shown)
+        assert template.render(replace(asked, truth=other.truth)) == text
+        assert template.render(replace(asked, truth={})) == text
+        changed = [
+            (p, r, random.choice(LABELS) if j == i or split != "train" else label, split)
+            for j, (p, r, label, split) in enumerate(rows)
+        ]
+        assert template.render(questions(changed, k=3, contrastive=True, snippets=8)[i]) == text
+
+
+def test_snippets_stand_in_the_prompt() -> None:
+    (asked, *_) = questions([("ZAP70", "IL-2", "down", "train")], snippets=100)
+    text = prompts.load("perturbation/response").render(asked)[-1]["content"]
+    assert "ZAP70 is annotated: " in text and "T cell receptor complex" in text
+    assert "IL-2 is annotated" not in text

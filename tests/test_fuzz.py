@@ -27,6 +27,7 @@ from rlvr.plugins import names as plugin_names
 from rlvr.prompts import Template
 from rlvr.redteam import CHEATS, honest_thought, wrong_answers
 from rlvr.testing import sample_questions
+from rlvr.testing.questions import embedded
 from rlvr.types import Completion, Question, Verdict
 from rlvr.verifier import Honest, Verifier
 
@@ -47,7 +48,7 @@ FRAGMENTS = [
 
 @cache
 def verifier(name: str) -> Verifier:
-    return load_plugin("verifiers", name, Verifier)()
+    return embedded(load_plugin("verifiers", name, Verifier)())
 
 
 @cache

@@ -30,9 +30,17 @@ def fenced(language: str) -> list[str]:
 
 
 def example() -> str:
-    """The one Python block: a complete verifier."""
-    (block,) = fenced("python")
-    return block
+    """The first Python block: a complete verifier."""
+    return fenced("python")[0]
+
+
+def test_the_verifier_passes_the_test_that_the_readme_gives_it(tmp_path: Path) -> None:
+    _, tested = fenced("python")
+    (tmp_path / "test_short.py").write_text(f"{example()}\n{tested}")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_short.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "passed" in done.stdout
 
 
 def test_the_verifier_is_the_one_of_the_docstring() -> None:
@@ -100,7 +108,10 @@ def test_every_rlvr_command_named_exists() -> None:
     from rlvr import cli
 
     group = get_command(cli.app)
-    for words in re.findall(r"\brlvr ((?:models|data|verifiers|evaluate|report)(?: (?:list|pull|show))?)\b", README):
+    for words in re.findall(
+        r"\brlvr ((?:models|data|verifiers|knowledge|evaluate|score|report)(?: (?:list|pull|show|audit|new|check|build))?)\b",
+        README,
+    ):
         command = group
         for word in words.split():
             command = command.commands[word]  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import ClassVar
 import pytest
 
 from rlvr import prompts
+from rlvr.knowledge import FILES
 from rlvr.plugins import load as load_plugin
 from rlvr.plugins import names as plugin_names
 from rlvr.prompts import Messages, Template
@@ -40,6 +42,22 @@ def flaw(name: str) -> str:
 @pytest.mark.parametrize("name", BUILT_INS)
 def test_every_built_in_verifier_passes(name: str) -> None:
     report = check_named(name)
+    assert report.ok, report.render()
+
+
+KNOWING = [
+    name for name in BUILT_INS if getattr(load_plugin("verifiers", name, Verifier), "knowledge", "") == "upstream"
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KNOWING)
+def test_those_that_know_things_pass_on_the_full_knowledge_base(name: str) -> None:
+    mirror = Path(os.environ.get("RLVR_DATA") or ".")
+    for file in FILES:
+        if not (mirror / file.name).is_file() and not (mirror / f"{file.name}.gz").is_file():
+            pytest.skip(f"{file.name} is not under RLVR_DATA")
+    report = run(replace(load_plugin("verifiers", name, Verifier)(), knowledge="upstream"))
     assert report.ok, report.render()
 
 

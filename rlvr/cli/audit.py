@@ -17,7 +17,7 @@ def audit(
     asked: Annotated[
         list[str],
         typer.Argument(
-            metavar="RECIPE_OR_SOURCES...",
+            metavar="RECIPE_OR_SOURCES",
             help="A recipe, then key=value; or sources: NAME or NAME:key=value,key=value",
         ),
     ],
@@ -55,12 +55,14 @@ def _print(found: Mapping[str, Any]) -> None:
             rows = [{"shortcut": name, **_figures(row)} for name, row in measured["shortcuts"].items()]
             print_rows(rows, width=WIDTH)
         print()
+    for task in found["never_held_out"]:
+        print(f"{task}: in training, and never held out ({found['split']})")
     unknown = found["unknown_names"]
     if unknown["n"]:
         first = ", ".join(unknown["first"][:5])
         print(f"{unknown['n']} of {unknown['of']} names stand for no single gene: {first}")
-    print("shared: questions; clusters: perturbations, or groups. AUROC (pooled; per gene): of a")
-    print("look-up of what is shared, over all questions / among those that share it.")
+    print("shared: questions; clusters: perturbations, or groups. AUROC (pooled, per gene):")
+    print("of a look-up of what is shared, over all questions / among those that share.")
     leaks = [
         f"{task}: {row['count']} of {row['n']} share their {row['kind']}"
         for task, measured in found["tasks"].items()

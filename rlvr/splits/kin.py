@@ -97,11 +97,12 @@ class Kin:
             others = {f"human:{other}" for other in self.base.ortholog(symbol, "mouse")}
         return frozenset({self.id(name), *others})
 
-    def _ties(self, name: str, by: Tie, most: int = COMPLEX_MOST) -> frozenset[str]:
+    def _ties(self, name: str, by: Tie, most: int | None = None) -> frozenset[str]:
         """What ties a gene to its relatives: two genes that share one of these are related.
 
         complex: protein complexes of at most `most` human genes: CORUM's where the knowledge base holds them (it is
-        opt-in), else those of the Gene Ontology. family: the mouse orthologs (human genes of one mouse gene are
+        opt-in), by default all; else those of the Gene Ontology, by default of at most 100 (a larger one is a class of
+        complexes, not one machine). family: the mouse orthologs (human genes of one mouse gene are
         paralogs; Ensembl BioMart) and the stem of the symbol (see `stem`). A mouse gene has the ties of its human
         orthologs.
         """
@@ -115,12 +116,11 @@ class Kin:
         stems = {f"stem:{found}" for symbol in humans if (found := stem(symbol))}
         return frozenset(mice | stems)
 
-    def _is_complex(self, term: str, most: int) -> bool:
-        if self.base.size(term) > most:
-            return False
+    def _is_complex(self, term: str, most: int | None) -> bool:
+        size = self.base.size(term)
         if self.base.options["noncommercial"]:
-            return term.startswith("CORUM:")
-        return COMPLEX_ROOT in self.base.ancestors(term)
+            return term.startswith("CORUM:") and (most is None or size <= most)
+        return size <= (COMPLEX_MOST if most is None else most) and COMPLEX_ROOT in self.base.ancestors(term)
 
 
 def stem(symbol: str) -> str:
@@ -135,13 +135,13 @@ def stem(symbol: str) -> str:
     return found[1] if found and not _UNRELATED.fullmatch(found[1]) else ""
 
 
-def groups(names: Iterable[str], knowledge: KnowledgeBase, by: Tie, most: int = COMPLEX_MOST) -> dict[str, str]:
+def groups(names: Iterable[str], knowledge: KnowledgeBase, by: Tie, most: int | None = None) -> dict[str, str]:
     """name -> group, which is named after the first symbol in it. Names that are linked by shared complexes, or by a
     family, over however many steps among these names, are one group; so are old and new symbols, and orthologs.
 
-    most: genes; larger complexes tie nothing. It matters: complexes overlap, so that of PerturbQA's 1,731 K562
-    knockdowns 757 are one group at 100, 228 at 20, and 24 at 10 (Gene Ontology). A group depends on the names that
-    are given: give all of them at once, held out or not.
+    most: genes; larger complexes tie nothing (see `Kin.ties`). It matters, as complexes overlap: of PerturbQA's 1,731
+    K562 knockdowns 757 are one group at 100 (the default for those of the Gene Ontology), 228 at 20, and 24 at 10.
+    A group depends on the names that are given: give all of them at once, held out or not.
     """
     if by not in ("complex", "family"):
         raise Error(f"groups: by is {by!r}; choose complex or family")

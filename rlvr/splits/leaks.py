@@ -140,7 +140,8 @@ class Seen:
 
     def shared(self, about: About, fatal: bool = False) -> dict[str, list[Key]]:
         """Kind of overlap -> the keys that training holds of it; a kind without one is left out. fatal: only the
-        kinds that are a leak. Of relatives, the keys are of their pairs with the same object (with none, their own).
+        kinds that are a leak. Of relatives, the keys are of their pairs with the same object, of which there may be
+        none; where no object is asked for, their own.
         """
         area, kin = about.area, self.kin
         own = sorted({i for name in about.subjects for i in kin.same(name)})
@@ -169,8 +170,9 @@ class Seen:
             ties = {(by, about.area, tie) for name in about.subjects for tie in self.kin.ties(name, by)}
             others = sorted({i for tie in ties for i in self._related.get(tie, ())} - set(own))
             if others:
-                keys: list[Key] = [("pair", about.area, i, o) for i in others for o in on]
-                found[kind] = keys if on else [("subject", about.area, i) for i in others]
+                pairs: list[Key] = [("pair", about.area, i, o) for i in others for o in on]
+                measured = [key for key in pairs if key in self.keys]
+                found[kind] = measured if on else [("subject", about.area, i) for i in others]
         if about.family and (key := ("family", about.area, about.family)) in self.keys:
             found["paralog"] = [key]
         return found

@@ -1,14 +1,19 @@
-"""The real questions that the kit asks: `data/sample/questions.jsonl`, about ten for every task."""
+"""What the kit needs no network for: real questions (`data/sample/questions.jsonl`, about ten for every task), and
+verifiers that read the sample's knowledge base."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache
+from typing import TypeVar
 
 from rlvr.plugins import folders
 from rlvr.types import Error, Question
+from rlvr.verifier import Verifier
 
+V = TypeVar("V", bound=Verifier)
 FILE = "sample/questions.jsonl"
 
 
@@ -19,6 +24,12 @@ def sample_questions(*patterns: str) -> list[Question]:
         tasks = sorted({q.task for q in _all()})
         raise Error(f"no sample questions for {', '.join(patterns)}; there are some for {', '.join(tasks)}")
     return [Question.from_json(q.to_json()) for q in found]  # copies: a verifier may spoil what it is given
+
+
+def embedded(verifier: V) -> V:
+    """The verifier on the sample's knowledge base, where its option `knowledge` asks for the full one."""
+    changed = {"knowledge": "sample"} if getattr(verifier, "knowledge", None) == "upstream" else {}
+    return replace(verifier, **changed)
 
 
 def by_task(questions: Iterable[Question]) -> dict[str, list[Question]]:

@@ -15,7 +15,7 @@ from rlvr.recipe import Recipe
 from rlvr.redteam import CHEATS, honest_thought, wrong_answers
 from rlvr.rewards import RewardLayer, Weighted
 from rlvr.testing.checks import Finding
-from rlvr.testing.questions import by_task, sample_questions
+from rlvr.testing.questions import by_task, embedded, sample_questions
 from rlvr.types import Error, Question
 from rlvr.verifier import Honest
 
@@ -28,8 +28,10 @@ def check_recipe(recipe: Recipe, questions: Sequence[Question] = ()) -> list[Fin
     Honest play is the true answer after a thought with every verifier's honest sentence. A cheat that knows
     nothing (its answer is wrong, disguised or multiplied) must earn strictly less; padding around the right
     answer may not earn more. questions: what to ask; without them, sample questions of the recipe's tasks.
+    Verifiers read the sample's knowledge base: nothing is fetched.
     """
-    verifiers = {name: Weighted(*values) for name, values in recipe.open_verifiers().items()}
+    opened = recipe.open_verifiers().items()
+    verifiers = {name: Weighted(embedded(verifier), weight, gate) for name, (verifier, weight, gate) in opened}
     named = (recipe.prompt,) if isinstance(recipe.prompt, str) else recipe.prompt
     own = {template.task: template for template in map(prompts.load, named)}
     problems: dict[str, list[str]] = {name: [] for name in ("honest_play", *CHEATS)}

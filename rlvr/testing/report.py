@@ -15,7 +15,7 @@ from pathlib import Path
 from rlvr import plugins, prompts
 from rlvr.testing import checks
 from rlvr.testing.checks import CHECKS, Finding
-from rlvr.testing.questions import by_task, sample_questions
+from rlvr.testing.questions import by_task, embedded, sample_questions
 from rlvr.types import Error, Question
 from rlvr.verifier import Verifier
 
@@ -87,11 +87,11 @@ def _merge(findings: Sequence[tuple[str, Finding]]) -> Finding:
 
 
 def check_named(name_or_file: str) -> Report:
-    """The report on a built-in or installed verifier, or on a file with one Verifier subclass in it. Options
-    have their defaults."""
-    if name_or_file.endswith(".py"):
-        return run(from_file(Path(name_or_file))())
-    return run(plugins.load("verifiers", name_or_file, Verifier)())
+    """The report on a built-in or installed verifier, or on a file with one Verifier subclass in it. Options have
+    their defaults, but `knowledge` is "sample": nothing is fetched."""
+    is_file = name_or_file.endswith(".py")
+    plugin = from_file(Path(name_or_file)) if is_file else plugins.load("verifiers", name_or_file, Verifier)
+    return run(embedded(plugin()))
 
 
 def check_all() -> list[Report]:
