@@ -11,6 +11,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pandas as pd
 
 from rlvr import metrics, panels, provenance, shortcuts
 from rlvr.answers import Options
+from rlvr.monitors import monitor
 from rlvr.prompts import Template
 from rlvr.recipe import Recipe
 from rlvr.source import Source, write_atomically
@@ -105,10 +107,22 @@ def assemble(
             {"kind": kind, "overlap": count, "n": len(held_out)} for kind, count in overlaps(train, held_out).items()
         ],
         "allow_leak": recipe.allow_leak,
+        "monitors": _monitors(run, recipe, train, by_task),
         "ledger": provenance.ledger(),
     }
     write_atomically(run / "report.json", json.dumps(document, indent=2, ensure_ascii=False).encode())
     return document
+
+
+def _monitors(
+    run: Path, recipe: Recipe, train: Sequence[Question], by_task: Mapping[str, Template]
+) -> list[dict[str, Any]]:
+    """What the hacking monitors read in the run's rollouts; nothing where nothing was trained."""
+    if not any((run / "rollouts").glob("*.parquet")):
+        return []
+    weights = {name: (values or {}).get("weight", 1.0) for name, values in recipe.verifiers.items()}
+    truths = {q.id: str(q.truth["answer"]) for q in train if by_task[q.task].slot_words}
+    return [asdict(reading) for reading in monitor(run / "rollouts", weights, truths)]
 
 
 def _options(recipe: Recipe) -> dict[str, Any]:

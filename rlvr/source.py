@@ -64,19 +64,30 @@ class File:
 
     def path(self) -> Path:
         """The local file, fetched if need be. Errors: unreachable, absent, wrong checksum."""
-        mirror = os.environ.get("RLVR_DATA")
-        roots = [Path(mirror)] if mirror else []
-        for root in [*roots, cache_dir() / "files"]:
-            if (root / self.name).is_file():
-                return self._checked(root / self.name)
-        target = cache_dir() / "files" / self.name
-        packed = Path(mirror) / f"{self.name}.gz" if mirror else None
+        for place in self._plain():
+            if place.is_file():
+                return self._checked(place)
+        packed = self._packed()
         data = gzip.decompress(packed.read_bytes()) if packed and packed.is_file() else self._fetch()
         found = sha256(data).hexdigest()
         if found != self.sha256:
             raise Error(f"{self.name}: sha256 is {found}, expected {self.sha256}; nothing was kept, try again")
-        write_atomically(target, data)
-        return target
+        write_atomically(self._plain()[-1], data)
+        return self._plain()[-1]
+
+    def here(self) -> bool:
+        """Whether `path()` needs no download."""
+        packed = self._packed()
+        return any(place.is_file() for place in self._plain()) or (packed is not None and packed.is_file())
+
+    def _plain(self) -> list[Path]:
+        """Where the file may lie: the mirror, then the cache, into which it is fetched."""
+        mirror = os.environ.get("RLVR_DATA")
+        return [*([Path(mirror) / self.name] if mirror else []), cache_dir() / "files" / self.name]
+
+    def _packed(self) -> Path | None:
+        mirror = os.environ.get("RLVR_DATA")
+        return Path(mirror) / f"{self.name}.gz" if mirror else None
 
     def _checked(self, path: Path) -> Path:
         found = sha256(path.read_bytes()).hexdigest()

@@ -410,3 +410,28 @@ def test_metric_needs_a_finite_value() -> None:
 
 def test_hostile_examples_cover_what_they_claim() -> None:
     assert any("javascript:" in text for text in HOSTILE) and any("\u202e" in text for text in HOSTILE)
+
+
+def test_a_reward_that_may_have_been_played_is_said_first_and_hostile_details_stay_text(tmp_path: Path) -> None:
+    run = make(tmp_path / "run", hostile=False)
+    found = json.loads((run / "report.json").read_text())
+    reading = {"monitor": "answer_rate", "subject": TASK, "value": 0.6, "limit": 0.25, "ok": False}
+    fine = {
+        **reading,
+        "monitor": "length",
+        "subject": "",
+        "value": 1.1,
+        "limit": 2.0,
+        "ok": True,
+        "detail": "as before",
+    }
+    found["monitors"] = [fine, {**reading, "detail": "yes 95% <script>alert(1)</script>"}]
+    (run / "report.json").write_text(json.dumps(found))
+    page = Page(write_report(run))
+    assert not page.all("script")
+    assert page.text.index("The reward may have been played") < page.text.index("as before")
+    assert "yes 95% <script>alert(1)</script>" in page.text
+    assert [item.ok for item in scores.monitored(found)] == [False, True]
+    assert terminal_summary(found).startswith("Warning. The reward may have been played (answer rate")
+    found["monitors"] = [fine]
+    assert not terminal_summary(found).startswith("Warning")

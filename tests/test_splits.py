@@ -257,7 +257,7 @@ def test_sample_tables_suffice_for_what_they_know(
     caplog.set_level(logging.INFO)
     sample = KnowledgeBase.open("sample")
     monkeypatch.delenv("RLVR_DATA", raising=False)
-    monkeypatch.setattr("rlvr.splits.kin.cache_dir", lambda: tmp_path)  # where no upstream file lies
+    monkeypatch.setattr("rlvr.source.cache_dir", lambda: tmp_path)  # where no upstream file lies
     monkeypatch.setattr("rlvr.source.File.path", lambda file: pytest.fail("training fetched something"))
     assert Kin.of(["ZAP70", "LCK"]).base.path == sample.path
     assert "looked up" not in caplog.text

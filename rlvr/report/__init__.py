@@ -94,6 +94,7 @@ def write_report(run: Path) -> Path:
             differences=scores.differences(report),
             panels=curves.panels(rows),
             parts=curves.step_parts(rows),
+            monitors=scores.monitored(report),
             rollouts=rollouts,
             pairs=pairs,
             changes=changes,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rlvr.report.text import Metric, label, lowered, number
+from rlvr.report.text import Metric, finite, label, lowered, number
 
 STAGES = {"before": "Untrained", "warm_start": "Warm start", "after": "Warm start + GRPO"}
 METRICS = {
@@ -167,6 +167,34 @@ def _pair(pair: str) -> str:
     return " − ".join([names[0], *map(lowered, names[1:])])
 
 
+@dataclass(frozen=True)
+class Monitored:
+    """One reading of a hacking monitor; `name` says which, and of what."""
+
+    name: str
+    value: float | None
+    limit: float | None
+    ok: bool
+    detail: str
+
+
+def monitored(report: Mapping[str, Any]) -> list[Monitored]:
+    """What the hacking monitors (rlvr/monitors.py) read; those beyond their limit first."""
+    items = report.get("monitors")
+    found = [
+        Monitored(
+            ", ".join(str(item[key]).replace("_", " ") for key in ("monitor", "subject") if item.get(key)),
+            finite(item.get("value")),
+            finite(item.get("limit")),
+            item.get("ok") is True,
+            str(item.get("detail", "")),
+        )
+        for item in (items if isinstance(items, list) else [])
+        if isinstance(item, Mapping)
+    ]
+    return sorted(found, key=lambda item: item.ok)
+
+
 def headlines(report: Mapping[str, Any]) -> list[Headline]:
     """The opening: that the run was allowed to leak, if it was; for each task whether the model beats the best
     shortcut, and whether it does more than read its evidence. Falls back on the report's own `headline` where nothing
@@ -174,6 +202,10 @@ def headlines(report: Mapping[str, Any]) -> list[Headline]:
     if reason := report.get("allow_leak"):
         warning = Headline("Warning", f"Training was allowed to know what is held out (allow_leak): {reason}")
         return [warning, *headlines({**report, "allow_leak": ""})]
+    if beyond := [item for item in monitored(report) if not item.ok]:
+        seen = "; ".join(f"{item.name}: {item.detail}" for item in beyond)
+        warning = Headline("Warning", f"The reward may have been played ({seen}).")
+        return [warning, *headlines({**report, "monitors": []})]
     found = []
     compared = mapping(report.get("beats_best_shortcut"))
     several = len(compared) > 1

@@ -8,11 +8,9 @@ groups(names, kin.base, by="complex")  # name -> the first of all that sit in co
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -21,7 +19,6 @@ from scipy.sparse.csgraph import connected_components
 
 from rlvr.knowledge import FILES, KnowledgeBase
 from rlvr.knowledge.annotations import COMPLEX_MOST, COMPLEX_ROOT
-from rlvr.source import File, cache_dir
 from rlvr.types import Error
 
 log = logging.getLogger(__name__)
@@ -56,7 +53,7 @@ class Kin:
         warning that counts what was not looked up."""
         sample = cls(KnowledgeBase.open("sample"))
         lost = sorted(name for name in set(names) if not sample.gene(name))
-        if (lost or whole) and all(map(_is_here, FILES)):
+        if (lost or whole) and all(file.here() for file in FILES):
             return cls(KnowledgeBase.open("upstream"))
         if lost:
             log.warning(
@@ -161,12 +158,3 @@ def groups(names: Iterable[str], knowledge: KnowledgeBase, by: Tie, most: int | 
         symbol = gene[1] if gene else name
         first[group] = min(symbol, first.get(group, symbol))
     return {name: first[group] for name, group in zip(asked, found, strict=True)}
-
-
-def _is_here(file: File) -> bool:
-    """Whether `file.path()` needs no download."""
-    mirror = os.environ.get("RLVR_DATA")
-    places = [cache_dir() / "files" / file.name]
-    if mirror:
-        places += [Path(mirror) / file.name, Path(mirror) / f"{file.name}.gz"]
-    return any(place.is_file() for place in places)
