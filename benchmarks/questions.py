@@ -1,10 +1,10 @@
-"""Time and memory to make all questions of PerturbQA's K562 and RPE1, and their prompts.
+"""Time and memory to make all questions of PerturbQA's K562 and RPE1, of every task, and their prompts.
 
     python benchmarks/questions.py [--out benchmarks/results/questions.json]
 
-questions: effect and direction of both lines without evidence, one after the other on one core, after the knowledge
-base is built; they stream, and nothing is kept. prompts: the same with three measurements each, and each prompt
-rendered, on two processes, one for each line. Peak memory is that of a process of its own.
+questions: without evidence, one task after the other on one core, after the knowledge base is built; they stream, and
+nothing is kept. prompts: the same with three measurements each, and each prompt rendered, on two processes, one for
+each line. Peak memory is that of a process of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from rlvr.provenance import machine, versions
 from rlvr.recipe import build
 from rlvr.source import Source, write_atomically
 
-LINES = ("k562", "rpe1")
-TASKS = ("effect", "direction")
+TASKS = {
+    "k562": ("effect", "direction", "set_effect", "set_direction", "set_name"),
+    "rpe1": ("effect", "direction"),
+}
 EVIDENCE = 3
 
 
@@ -37,8 +40,8 @@ def main() -> None:
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # the children use one core each
     version = KnowledgeBase.open("upstream").version  # built before the clock starts
     result = {
-        "questions": measured([(LINES, 0, False)]),
-        "prompts": measured([((line,), EVIDENCE, True) for line in LINES]),
+        "questions": measured([(tuple(TASKS), 0, False)]),
+        "prompts": measured([((line,), EVIDENCE, True) for line in TASKS]),
         "knowledge": version,
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
@@ -66,19 +69,18 @@ def measured(jobs: list[tuple[tuple[str, ...], int, bool]]) -> dict[str, Any]:
 
 def make(lines: tuple[str, ...], evidence: int, render: bool) -> tuple[int, float, int]:
     """Questions made, processor seconds, and peak memory in MB."""
-    count = 0
+    count, load = 0, cache(prompts.load)
     for line in lines:
-        for task in TASKS:
+        for task in TASKS[line]:
             source = build(
                 plugins.load("data", "perturbqa", Source),
                 {"context": line, "task": task, "evidence": evidence},
                 "source perturbqa",
             )
-            template = prompts.load(f"perturbation/{task}")
             for question in source.questions():
                 count += 1
                 if render:
-                    template.render(question)
+                    load(question.task).render(question)
     return count, time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 

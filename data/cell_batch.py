@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 from rlvr.cells import Cell, CellSource, shuffled, unrelated
@@ -31,37 +32,48 @@ class CellBatch(CellSource):
             raise Error(f"cell_batch: cells is {self.cells}; it must be at least 2")
 
     def questions(self) -> Iterator[Question]:
-        found = self.read()
+        found = self.found
+        for number, cells in self._dealt:
+            split, donor, types = cells[0].split, cells[0].donor, [cell.type for cell in cells]
+            yield Question(
+                id=":".join(filter(None, (self.name, self.dataset, split, donor, str(number)))),
+                task="cell/batch",
+                fields={
+                    "tissue": found.tissue,
+                    "species": found.species,
+                    "cells": [list(cell.genes) for cell in cells],
+                    "options": shuffled(types, f"order {cells[0].name}"),
+                },
+                truth={
+                    "answer": types,
+                    "ids": {t: found.ids[t] for t in types},
+                    "group": donor or cells[0].name,
+                    "context": self.dataset,
+                },
+                source=self.name,
+                split=split,
+            )
+
+    @property
+    def drops(self) -> Mapping[str, int]:
+        """Why cells were left out -> how many."""
+        left = len(self.found.cells) - self.cells * len(self._dealt)
+        return {**self.found.drops, **({"no unrelated types left for a batch": left} if left else {})}
+
+    @cached_property
+    def _dealt(self) -> list[tuple[int, list[Cell]]]:
+        """Batches, with their number among those of their split and donor."""
         groups: dict[tuple[str, str], list[Cell]] = {}
-        for cell in found.cells:
+        for cell in self.found.cells:
             groups.setdefault((cell.split, cell.donor), []).append(cell)
-        asked = False
+        dealt: list[tuple[int, list[Cell]]] = []
         for (split, donor), held in sorted(groups.items()):
-            for number, cells in enumerate(self._batches(held, found.ids, f"{self.dataset} {split} {donor}")):
-                asked = True
-                types = [cell.type for cell in cells]
-                yield Question(
-                    id=":".join(filter(None, (self.name, self.dataset, split, donor, str(number)))),
-                    task="cell/batch",
-                    fields={
-                        "tissue": found.tissue,
-                        "species": found.species,
-                        "cells": [list(cell.genes) for cell in cells],
-                        "options": shuffled(types, f"order {cells[0].name}"),
-                    },
-                    truth={
-                        "answer": types,
-                        "ids": {t: found.ids[t] for t in types},
-                        "group": donor or cells[0].name,
-                        "context": self.dataset,
-                    },
-                    source=self.name,
-                    split=split,
-                )
-        if not asked:
+            dealt += enumerate(self._batches(held, self.found.ids, f"{self.dataset} {split} {donor}"))
+        if not dealt:
             raise Error(
                 f"cell_batch: nowhere in {self.dataset} are there {self.cells} unrelated types; set fewer `cells`"
             )
+        return dealt
 
     def _batches(self, held: Sequence[Cell], ids: Mapping[str, str], salt: str) -> Iterator[list[Cell]]:
         """The cells of one donor and split in batches, until the types run out."""

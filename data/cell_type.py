@@ -33,7 +33,7 @@ class CellType(CellSource):
             raise Error(f"cell_type: options is {self.options}; it must be at least 2")
 
     def questions(self) -> Iterator[Question]:
-        found, knowledge = self.read(), KnowledgeBase.open(self.knowledge)
+        found, knowledge = self.found, KnowledgeBase.open(self.knowledge)
         pools: dict[str, set[str]] = {}
         for cell in found.cells:
             pools.setdefault(self._pool(cell), set()).add(cell.type)

@@ -27,9 +27,9 @@ import pandas as pd
 from scipy.stats import combine_pvalues, false_discovery_control, norm
 
 from rlvr import splits, tables
-from rlvr.evidence import build_questions
+from rlvr.evidence import EvidenceSource, build_questions
 from rlvr.knowledge import FILES, KnowledgeBase
-from rlvr.source import File, Source
+from rlvr.source import File
 from rlvr.types import Error, Question
 
 from ._symbols import current
@@ -42,9 +42,6 @@ QUIET = 0.2  # p above which, in each arm and replicate, a gene counts as doing 
 # The shares and the salt of tcell_cytokines: a gene is in the same split of both, as two screens are the same.
 SHARES = {"train": 0.55, "validation": 0.32, "test": 0.13}
 SALT = "tcell_cytokines"
-_DATE = re.compile(
-    r"\d{1,2}[-./ ]?(mar|sep|sept|dec|oct|apr|feb|nov)|(mar|sep|sept|dec|oct|apr|feb|nov)[-./ ]\d{1,2}", re.I
-)
 _NO_GENE = re.compile(r"NO-TARGET.*|non-?targeting.*|control.*|hsa-mir-.*|hsa-let-.*", re.I)
 
 
@@ -168,10 +165,11 @@ SCREENS = {
 
 
 @dataclass(frozen=True)
-class CrisprScreens(Source):
-    """Options: screen (schmidt_il2, schmidt_ifng, zhuang_nk, sanchez_tau, zhu_sarscov2), fdr (of a hit), evidence
-    (measured genes shown), knowledge (upstream or sample). Hits are asked about, and as many genes without effect, each
-    like one hit in annotation; the task is perturbation/response, or perturbation/effect where one arm was scored."""
+class CrisprScreens(EvidenceSource):
+    """Options: screen (schmidt_il2, schmidt_ifng, zhuang_nk, sanchez_tau, zhu_sarscov2), fdr (of a hit), knowledge
+    ("upstream", "sample" or the path of a built file), and those of evidence. Hits are asked about, and as many genes
+    without effect, each like one hit in annotation; the task is perturbation/response, or perturbation/effect where
+    one arm was scored."""
 
     name: ClassVar[str] = "crispr_screens"
     version: ClassVar[str] = "1"
@@ -189,14 +187,14 @@ class CrisprScreens(Source):
 
     screen: str = "sanchez_tau"
     fdr: float = 0.1
-    evidence: int = 4
     knowledge: str = "upstream"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.screen not in SCREENS:
             raise Error(f"crispr_screens: screen {self.screen!r} is unknown; choose one of {', '.join(SCREENS)}")
-        if not 0 < self.fdr < 1 or self.evidence < 0:
-            raise Error("crispr_screens: fdr must be in (0, 1), evidence at least 0")
+        if not 0 < self.fdr < 1:
+            raise Error(f"crispr_screens: fdr is {self.fdr}; it must be in (0, 1)")
 
     @classmethod
     def files(cls) -> tuple[File, ...]:
@@ -205,8 +203,12 @@ class CrisprScreens(Source):
 
     @property
     def drops(self) -> Mapping[str, int]:
-        """What was left out and why -> how many rows."""
+        """Why rows were left out -> how many."""
         return self._read[1]
+
+    def unresolved(self) -> Mapping[str, str]:
+        """Of the genes of every row; controls and microRNAs are no genes."""
+        return self._read[2]
 
     def questions(self) -> Iterator[Question]:
         screen = SCREENS[self.screen]
@@ -219,9 +221,9 @@ class CrisprScreens(Source):
             task="perturbation/effect" if one_arm else "perturbation/response",
             source=self.name,
             labels=labels,
-            k=self.evidence,
             modality=screen.modality,
             contexts={self.screen: screen.context},
+            **self.shown,
         ):
             truth = {**question.truth, "group": question.fields["perturbation"]}
             yield replace(question, fields={**question.fields, **more}, truth=truth)
@@ -251,14 +253,17 @@ class CrisprScreens(Source):
         ).reset_index(drop=True)
 
     @cached_property
-    def _read(self) -> tuple[pd.DataFrame, Mapping[str, int]]:
+    def _read(self) -> tuple[pd.DataFrame, Mapping[str, int], Mapping[str, str]]:
         return read(SCREENS[self.screen], KnowledgeBase.open(self.knowledge), self.screen)
 
 
-def read(screen: Screen, knowledge: KnowledgeBase, name: str) -> tuple[pd.DataFrame, Mapping[str, int]]:
-    """One-sided p per gene, index: current symbol, columns p_up_1, p_down_1, ...; and what was left out. A gene is in
-    the result if every replicate measured it."""
+def read(
+    screen: Screen, knowledge: KnowledgeBase, name: str
+) -> tuple[pd.DataFrame, Mapping[str, int], Mapping[str, str]]:
+    """One-sided p per gene, index: current symbol, columns p_up_1, p_down_1, ...; what was left out; and the symbols
+    that are no single gene. A gene is in the result if every replicate measured it."""
     drops: Counter[str] = Counter()
+    strange: dict[str, str] = {}
     parts = []
     for file in dict.fromkeys(replicate.file for replicate in screen.replicates):
         held = {number: r for number, r in enumerate(screen.replicates, 1) if r.file == file}
@@ -266,7 +271,9 @@ def read(screen: Screen, knowledge: KnowledgeBase, name: str) -> tuple[pd.DataFr
         raw = pd.read_csv(path, sep=screen.separator, encoding="utf-8-sig", keep_default_na=False, na_values=[""])
         columns = list(dict.fromkeys(c for r in held.values() for c in (r.up, r.down) if c))
         tables.require(raw, [screen.gene, *columns, *filter(None, [screen.guides])], str(path))
-        kept = _usable(raw, screen, columns, knowledge, drops, path.name)
+        symbol = raw[screen.gene].fillna("").astype(str).str.strip()
+        kept = _usable(raw, symbol, screen, columns, knowledge, drops, path.name)
+        strange |= knowledge.unresolved(symbol[~symbol.str.fullmatch(_NO_GENE)])
         ways = {f"p_{way}_{n}": (getattr(r, way), way) for n, r in held.items() for way in ("up", "down")}
         parts.append(pd.DataFrame({p: _one_sided(kept[c], screen, way) for p, (c, way) in ways.items() if c}))
     found = pd.concat(parts, axis=1, join="inner").sort_index()
@@ -274,21 +281,26 @@ def read(screen: Screen, knowledge: KnowledgeBase, name: str) -> tuple[pd.DataFr
     for why, count in drops.items():
         if count:
             log.info("crispr_screens: %s: left out: %d %s", name, count, why)
-    return found, {why: count for why, count in drops.items() if count}
+    return found, {why: count for why, count in drops.items() if count}, strange
 
 
 def _usable(
-    raw: pd.DataFrame, screen: Screen, columns: list[str], knowledge: KnowledgeBase, drops: Counter[str], where: str
+    raw: pd.DataFrame,
+    symbol: pd.Series[str],
+    screen: Screen,
+    columns: list[str],
+    knowledge: KnowledgeBase,
+    drops: Counter[str],
+    where: str,
 ) -> pd.DataFrame:
     """The rows of one gene each, indexed by its current symbol."""
-    symbol = raw[screen.gene].fillna("").astype(str).str.strip()
     values = raw[columns].apply(pd.to_numeric, errors="coerce")
     known = symbol.map(knowledge.resolve).fillna("").astype(str)
     named = symbol.map(current(symbol, knowledge.resolve)).fillna("").astype(str)
     guides = raw[screen.guides] if screen.guides else pd.Series(screen.least[0], index=raw.index)
     kept = pd.Series(True, index=raw.index)
     for why, faulty in (
-        ("rows whose gene a spreadsheet turned into a date", symbol.str.fullmatch(_DATE)),
+        ("rows whose gene a spreadsheet turned into a date", symbol.str.fullmatch(tables.DATE)),
         ("controls and microRNAs", symbol.str.fullmatch(_NO_GENE)),
         ("rows without a number", ~np.isfinite(values).all(axis=1)),
         ("rows with too few or too many guides", ~guides.between(*screen.least)),

@@ -24,11 +24,11 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from rlvr import experiment, splits
-from rlvr.evidence import build_questions
+from rlvr.evidence import EvidenceSource, build_questions
 from rlvr.experiment import Design, Effects, Result
 from rlvr.knowledge import FILES, KnowledgeBase
 from rlvr.pseudobulk import TESTS
-from rlvr.source import File, Source
+from rlvr.source import File
 from rlvr.types import Error, Question
 
 from ._symbols import current
@@ -54,7 +54,7 @@ SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}
 
 
 @dataclass(frozen=True)
-class PerturbSeq(Source):
+class PerturbSeq(EvidenceSource):
     """Options.
 
     path: an .h5ad; "" is the shared sample, whose columns are known. perturbation: column of obs with the perturbed
@@ -63,8 +63,8 @@ class PerturbSeq(Source):
     says so. context: column with the cell line or type, "" for one context; cells: words for the cells where there is
     one. task: effect (does it change), direction (which way), profile (log2 fold changes). test: deseq2 or t. fdr: of
     a hit. min_cells: of a perturbation in a replicate. readouts: most genes asked of a perturbation, in effect half
-    of them unchanged, and in profile as many as are in a question. evidence: measurements shown. knowledge: upstream
-    or sample. A perturbation is in one split, whatever the context.
+    of them unchanged, and in profile as many as are in a question. knowledge: "upstream", "sample" or the path of a
+    built file. And those of evidence, but in profile. A perturbation is in one split, whatever the context.
     """
 
     name: ClassVar[str] = "perturb_seq"
@@ -90,10 +90,10 @@ class PerturbSeq(Source):
     fdr: float = 0.05
     min_cells: int = 20
     readouts: int = 20
-    evidence: int = 4
     knowledge: str = "upstream"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for option, value, known in (("task", self.task, tuple(LABELS)), ("test", self.test, TESTS)):
             if value not in known:
                 raise Error(f"perturb_seq: {option} {value!r} is unknown; choose one of {', '.join(known)}")
@@ -101,10 +101,8 @@ class PerturbSeq(Source):
             raise Error("perturb_seq: set either `cells` (words) or `context` (a column with the cell line or type)")
         if not self.controls or not self.separator:
             raise Error("perturb_seq: controls and separator must not be empty")
-        if not 0 < self.fdr < QUIET or self.min_cells < 2 or self.readouts < 2 or self.evidence < 0:
-            raise Error(
-                f"perturb_seq: fdr must be in (0, {QUIET}), min_cells and readouts at least 2, evidence at least 0"
-            )
+        if not 0 < self.fdr < QUIET or self.min_cells < 2 or self.readouts < 2:
+            raise Error(f"perturb_seq: fdr must be in (0, {QUIET}), min_cells and readouts at least 2")
 
     @classmethod
     def files(cls) -> tuple[File, ...]:
@@ -114,6 +112,14 @@ class PerturbSeq(Source):
     def drops(self) -> Mapping[str, int]:
         """What was left out and why -> how many."""
         return {why: count for why, count in self._measured[0].drops.items() if count}
+
+    def unresolved(self) -> Mapping[str, str]:
+        """Of perturbations and tested genes; they keep the file's name."""
+        result = self._measured[0]
+        named = {
+            name for effects in result.effects for column in ("perturbation", "gene") for name in effects.table[column]
+        }
+        return KnowledgeBase.open(self.knowledge).unresolved(named, result.species)
 
     def questions(self) -> Iterator[Question]:
         for effects, table in self._measured[1]:
@@ -152,10 +158,6 @@ class PerturbSeq(Source):
 
     def _current(self, table: pd.DataFrame, result: Result) -> pd.DataFrame:
         knowledge = KnowledgeBase.open(self.knowledge)
-        unknown = sorted(g for g in set(table["perturbation"]) if knowledge.resolve(g, result.species) is None)
-        if unknown:
-            result.drops["perturbations that are no known gene, asked about by the file's name"] += len(unknown)
-            log.info("perturb_seq: no known gene: %s", ", ".join(unknown[:20]))
         for old, new in (("perturbation", "perturbation"), ("gene", "readout")):
             names = current(sorted(set(table[old])), lambda s: knowledge.resolve(s, result.species) or s)
             table = table.assign(**{new: table[old].map(names)})
@@ -194,9 +196,9 @@ class PerturbSeq(Source):
             task=f"perturbation/{self.task}",
             source=self.name,
             labels=LABELS[self.task],
-            k=self.evidence,
             modality=effects.modality,
             contexts={context: self._words(effects)},
+            **self.shown,
         )
 
     def _profiles(self, effects: Effects, table: pd.DataFrame) -> Iterator[Question]:

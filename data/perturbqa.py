@@ -25,9 +25,9 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from rlvr import splits, tables
-from rlvr.evidence import build_questions
+from rlvr.evidence import EvidenceSource, build_questions
 from rlvr.knowledge import FILES, KnowledgeBase
-from rlvr.source import File, Source
+from rlvr.source import File
 from rlvr.types import Error, Question
 
 log = logging.getLogger(__name__)
@@ -69,10 +69,9 @@ MEMBERS = 12  # of a cluster that its words name
 
 
 @dataclass(frozen=True)
-class PerturbQA(Source):
+class PerturbQA(EvidenceSource):
     """Options: context (k562, rpe1, hepg2, jurkat), task (effect, direction, set_effect, set_direction, set_name),
-    evidence (measurements shown), contrastive (as many of each label as there are), snippets (words of annotation
-    shown of each gene)."""
+    knowledge ("upstream", "sample" or the path of a built file: one with a cutoff, say), and those of evidence."""
 
     name: ClassVar[str] = "perturbqa"
     version: ClassVar[str] = COMMIT[:7]
@@ -85,19 +84,15 @@ class PerturbQA(Source):
 
     context: str = "k562"
     task: str = "direction"
-    evidence: int = 4
-    contrastive: bool = False
-    snippets: int = 0
+    knowledge: str = "upstream"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for option, value, known in (("context", self.context, CONTEXTS), ("task", self.task, [*TASKS, "set_name"])):
             if value not in known:
                 raise Error(f"perturbqa: {option} {value!r} is unknown; choose one of {', '.join(known)}")
         if self._is_set and self.context != "k562":
             raise Error(f"perturbqa: task {self.task} is of k562 alone, not of {self.context}")
-        for option, number in (("evidence", self.evidence), ("snippets", self.snippets)):
-            if number < 0:
-                raise Error(f"perturbqa: {option} is {number}; it must be at least 0")
 
     @classmethod
     def files(cls) -> tuple[File, ...]:
@@ -111,15 +106,13 @@ class PerturbQA(Source):
         words = TASKS[self.task][1]
         made = build_questions(
             self.table(),
-            KnowledgeBase.open("upstream").annotations(),
+            KnowledgeBase.open(self.knowledge).annotations(),
             task=f"perturbation/{self.task.removeprefix('set_')}",
             source=self.name,
             labels=tuple(words.values()),
-            k=self.evidence,
             modality="CRISPRi knockdown",
             contexts=CONTEXTS,
-            contrastive=self.contrastive,
-            snippets=self.snippets,
+            **self.shown,
         )
         if not self._is_set:
             yield from made
@@ -140,17 +133,14 @@ class PerturbQA(Source):
         return self._labelled[1] if self.task == "set_name" else self._read[1]
 
     def unresolved(self) -> Mapping[str, str]:
-        """Symbols, of perturbations, readouts and members of clusters, that the knowledge base cannot place ->
-        why: unknown, ambiguous, or a date that a spreadsheet made."""
+        """Of perturbations, readouts and members of clusters."""
         if self.task == "set_name":
             symbols = {gene for _, _, genes in self._labelled[0] for gene in genes}
         else:
             table = self.table()
             symbols = set(table["perturbation"])
             symbols |= {g for s in set(table["readout"]) for g in (self._sets[s] if self._is_set else [s])}
-        knowledge = KnowledgeBase.open("upstream")
-        found = {symbol: knowledge.gene(symbol) for symbol in sorted(symbols)}
-        return {symbol: gene.status for symbol, gene in found.items() if gene.symbol is None}
+        return KnowledgeBase.open(self.knowledge).unresolved(symbols)
 
     @property
     def _is_set(self) -> bool:

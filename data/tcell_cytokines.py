@@ -18,10 +18,10 @@ from typing import ClassVar
 import pandas as pd
 
 from rlvr import splits, tables
-from rlvr.evidence import build_questions
+from rlvr.evidence import EvidenceSource, build_questions
 from rlvr.knowledge import Annotations
-from rlvr.source import File, Source
-from rlvr.types import Error, Question
+from rlvr.source import File
+from rlvr.types import Question
 
 SAMPLE = Path(__file__).resolve().parent / "sample"
 READOUTS = {"cd4_il2": "IL-2", "cd8_ifng": "IFN-gamma"}
@@ -33,8 +33,8 @@ SHARES = {"train": 0.55, "validation": 0.32, "test": 0.13}
 
 
 @dataclass(frozen=True)
-class TcellCytokines(Source):
-    """Options: evidence (measured knockdowns shown with each question)."""
+class TcellCytokines(EvidenceSource):
+    """Options: those of evidence."""
 
     name: ClassVar[str] = "tcell_cytokines"
     version: ClassVar[str] = "1"
@@ -45,12 +45,6 @@ class TcellCytokines(Source):
         "human T cells, Science 375:eabj4008, 2022"
     )
     doi: ClassVar[str] = "10.1126/science.abj4008"
-
-    evidence: int = 4
-
-    def __post_init__(self) -> None:
-        if self.evidence < 0:
-            raise Error(f"tcell_cytokines: evidence is {self.evidence}; it must be at least 0")
 
     @classmethod
     def files(cls) -> tuple[File, ...]:
@@ -63,9 +57,9 @@ class TcellCytokines(Source):
             task="perturbation/response",
             source=self.name,
             labels=("none", "up", "down"),
-            k=self.evidence,
             modality="CRISPRi knockdown",
             contexts=CONTEXTS,
+            **self.shown,
         )
 
     def table(self) -> pd.DataFrame:

@@ -90,6 +90,10 @@ class Items(Answers):
 
     separator: str = ","
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.separator, str) or not self.separator.strip():
+            raise TypeError(f"separator is {self.separator!r}; give a character")
+
     def read(self, text: str, fields: Fields) -> str | None:
         if text.count(self.separator) >= MOST_ITEMS:
             return None
@@ -107,6 +111,10 @@ class Number(Answers):
     low: float = -math.inf
     high: float = math.inf
 
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise TypeError(f"low is {self.low!r}, high is {self.high!r}; give two numbers that rise")
+
     def read(self, text: str, fields: Fields) -> str | None:
         value = number(text)
         return repr(value) if value is not None and self.low <= value <= self.high else None
@@ -122,6 +130,11 @@ class Probability(Number):
     low: float = 0.0
     high: float = 1.0
     of: str = "yes"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.of, str):
+            raise TypeError(f"of is {self.of!r}; give a label, in quotes where YAML reads it as something else")
 
     def write(self, value: Any) -> str:
         return repr(float(value == self.of)) if isinstance(value, str) else super().write(value)
@@ -192,11 +205,24 @@ def build(head: Any, where: str) -> Answers:
     if not isinstance(head, dict) or not head:
         raise Error(f"{where}: answers must map each allowed word to its label, or name one of {', '.join(NAMED)}")
     if "type" not in head:
-        return Choice({fold(str(word)): str(label) for word, label in head.items()})
+        return _choice(head, where)
     options = {key: value for key, value in head.items() if key != "type"}
     if head["type"] not in NAMED:
         raise Error(f"{where}: no type of answer {head['type']!r}; known: {', '.join(NAMED)}")
     try:
         return NAMED[head["type"]](**options)
     except TypeError as error:
-        raise Error(f"{where}: answers of type {head['type']} take no such option: {error}") from error
+        raise Error(f"{where}: answers of type {head['type']}: {error}") from error
+
+
+def _choice(head: Mapping[Any, Any], where: str) -> Choice:
+    """A closed set. YAML makes truth values of a bare yes and no, and nothing of a bare null: neither is a word."""
+    unread = next((item for pair in head.items() for item in pair if item is None or isinstance(item, bool)), "")
+    if unread != "":
+        raise Error(f"{where}: YAML reads a word or a label of its answers as {unread!r}; put it in quotes")
+    table = {fold(str(word)): str(label) for word, label in head.items()}
+    if len(table) < len(head) or "" in table or any("<" in word for word in table):
+        raise Error(
+            f"{where}: its allowed answers {', '.join(map(str, head))} must differ by more than case, and hold no <"
+        )
+    return Choice(table)

@@ -224,8 +224,7 @@ def checked(verdict: object) -> Said:
         reason = verdict.reason
         if not isinstance(reason, Reason) or reason is Reason.ERROR:
             raise ValueError(f"gave the reason {reason!r}; give another Reason, or raise where the work failed")
-        if type(verdict) is not Verdict:  # a subclass may have skipped the checks that a Verdict makes of itself
-            Verdict.__post_init__(verdict)
+        Verdict.__post_init__(verdict)  # again: a subclass may have skipped it, or a score been set past it
         score = None if verdict.score is None else float(verdict.score)
         return Scored(score, str(reason), _evidence(verdict.evidence) if verdict.evidence else "[]")
     except Exception as error:

@@ -23,7 +23,7 @@ from rlvr.source import write_atomically
 from rlvr.types import Error
 
 SCAFFOLD = Path(__file__).parent / "scaffold"
-NAME = re.compile(r"[a-z][a-z0-9_]*")
+NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 
 
 def new_file(name: str, to: Path) -> list[Path]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import zipfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from rlvr import anndata_reader, splits
+from rlvr.anndata_reader import Species
 from rlvr.knowledge import FILES, KnowledgeBase, Term
 from rlvr.source import File, Source, cache_dir, write_atomically
 from rlvr.types import Error
@@ -89,8 +91,9 @@ DATASETS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """name: as in the file. type: its name in the Cell Ontology. donor: "" where the file names none. group: what the
-    splits keep together, and intervals are resampled over: the donor, the type or the cell. genes: the most expressed first."""
+    """name: as in the file. type: its name in the Cell Ontology. donor: "" where the file names none. group: what
+    the splits keep together, and intervals are resampled over: the donor, the type or the cell. genes: the most
+    expressed first."""
 
     name: str
     type: str
@@ -107,7 +110,7 @@ class Cells:
 
     cells: tuple[Cell, ...]
     ids: Mapping[str, str]
-    species: str
+    species: Species
     tissue: str
     drops: Mapping[str, int]
 
@@ -164,13 +167,24 @@ class CellSource(Source):
     def files(cls) -> tuple[File, ...]:
         return (PBMC, BARON, *FILES)
 
-    def read(self) -> Cells:
+    @property
+    def drops(self) -> Mapping[str, int]:
+        """Why cells were left out -> how many."""
+        return self.found.drops
+
+    def unresolved(self) -> Mapping[str, str]:
+        """Of the genes in the sentences, which keep the file's names."""
+        named = {gene for cell in self.found.cells for gene in cell.genes}
+        return KnowledgeBase.open(self.knowledge).unresolved(named, self.found.species)
+
+    @cached_property
+    def found(self) -> Cells:
         """The chosen cells with their sentences."""
         own = None if self.dataset in DATASETS else Path(self.dataset)
         known = DATASETS.get(self.dataset) or Dataset(PBMC, self.tissue, self.label, self.identifier, self.donor)
-        expression = anndata_reader.read(own or known.path())
-        drops: dict[str, int] = {}
-        frame, ids = _labelled(expression, known, KnowledgeBase.open(self.knowledge), drops)
+        knowledge, drops = KnowledgeBase.open(self.knowledge), dict[str, int]()
+        expression = _with_hyphens(anndata_reader.read(own or known.path()), knowledge)
+        frame, ids = _labelled(expression, known, knowledge, drops)
         frame["split"] = self._split(frame, known)
         frame["group"] = frame[{"donor": "donor", "cell_type": "type", "cell": "name"}[self._by(known)]]
         frame["genes"] = _sentences(expression, frame, self.genes)
@@ -185,7 +199,8 @@ class CellSource(Source):
         for why, count in drops.items():
             log.info("%s, %s: %d cells left out: %s", self.name, self.dataset, count, why)
         if not (frame["split"] == "train").any():
-            raise Error(f"{self.name}: no cell of {self.dataset} is left to train on; see why with --verbose")
+            lost = "; ".join(f"{count} {why}" for why, count in drops.items())
+            raise Error(f"{self.name}: no cell of {self.dataset} is left to train on (left out: {lost or 'none'})")
         chosen = zip(*(frame[c] for c in Cell.__dataclass_fields__), strict=True)
         return Cells(tuple(Cell(*values) for values in chosen), ids, expression.species(), known.tissue, drops)
 
@@ -287,6 +302,18 @@ def _term(label: str, known: Dataset, knowledge: KnowledgeBase) -> Term | None:
     found = [t for t in knowledge.find(label, "cell") if not t.obsolete]
     exact = [t for t in found if t.name.casefold() == label.casefold()]
     return (exact or found)[0] if exact or len(found) == 1 else None
+
+
+def _with_hyphens(expression: anndata_reader.Expression, knowledge: KnowledgeBase) -> anndata_reader.Expression:
+    """R writes HLA-A as HLA.A: such names, where they alone stand for a gene with the hyphen, get it back."""
+    species, held = expression.species(), set(expression.genes)
+
+    def mended(name: str) -> str:
+        hyphened = name.replace(".", "-")
+        known = hyphened not in held and knowledge.resolve(name, species) is None
+        return hyphened if known and knowledge.resolve(hyphened, species) else name
+
+    return replace(expression, genes=np.array([mended(str(name)) for name in expression.genes], dtype=str))
 
 
 def _sentences(expression: anndata_reader.Expression, frame: pd.DataFrame, most: int) -> list[tuple[str, ...]]:

@@ -25,9 +25,11 @@ from rlvr.opening import Templates, first, gather, reward_layer, templates
 from rlvr.prompts import Template
 from rlvr.recipe import Evaluation, Recipe
 from rlvr.results import assemble
-from rlvr.rewards import RewardLayer
+from rlvr.rewards import RewardLayer, Row
 from rlvr.trainer import write_parquet
 from rlvr.types import Error, Question
+
+SCORED_AT_ONCE = 512  # completions
 
 
 def select(questions: Sequence[Question], evaluation: Evaluation, split: str | None = None) -> list[Question]:
@@ -77,7 +79,10 @@ def _measured(
     """The rows of one task's questions."""
     rendered = [template.render(q) for q in asked]
     answered = sampler.answer(rendered, template.slot_words, max_tokens, progress)
-    scored = layer.score(asked, [a.text for a in answered], [a.finished for a in answered])
+    scored: list[Row] = []
+    for start in range(0, len(asked), SCORED_AT_ONCE):  # the layer's deadline is meant for a batch
+        part = answered[start : start + SCORED_AT_ONCE]
+        scored += layer.score(asked[start : start + len(part)], [a.text for a in part], [a.finished for a in part])
     return [
         {
             **_identity(question),

@@ -9,6 +9,7 @@ verifiers and shortcuts alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import isnan
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from rlvr import tables
 from rlvr.knowledge import Annotations
+from rlvr.source import Source
 from rlvr.types import Error, Question
 
 # Weight of the readout's own rate in a vote, in units of squared cosine. On the validation splits of
@@ -25,6 +27,26 @@ from rlvr.types import Error, Question
 PRIOR = 0.03
 PAIRS = 20_000  # of genes whose annotation is compared at once: bounds the memory
 Votes = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EvidenceSource(Source):
+    """Options of every source whose questions show evidence: evidence (measurements shown; 0 is none), contrastive
+    (as many of each label as there are), snippets (words of annotation shown of each gene; 0 is none)."""
+
+    evidence: int = 4
+    contrastive: bool = False
+    snippets: int = 0
+
+    def __post_init__(self) -> None:
+        for option, number in (("evidence", self.evidence), ("snippets", self.snippets)):
+            if number < 0:
+                raise Error(f"{self.name}: {option} is {number}; it must be at least 0")
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """These options, as `build_questions` takes them."""
+        return {"k": self.evidence, "contrastive": self.contrastive, "snippets": self.snippets}
 
 
 def build_questions(
@@ -104,7 +126,7 @@ def build_questions(
                 "perturbation": names[shows[i]],
                 "answer": labels[told[i]],
                 "similarity": percent[i],
-                "shared": shared[i],
+                "shared": shared[i][1],
             }
             for i in range(ends[row], ends[row + 1])
         ]
@@ -126,6 +148,9 @@ def build_questions(
                 "core": core[place[row]],
                 "annotations": annotations[place[row]],
                 "context": context,
+                # The ids behind each item's `shared`. Not beside it: what stands in the fields a prompt may show, and
+                # who cites what is shown has added nothing.
+                "shared": [shared[i][0] for i in range(ends[row], ends[row + 1])],
             },
             source=source,
             split=split,
@@ -178,10 +203,10 @@ def _named(vote: Sequence[float], labels: Sequence[str]) -> dict[str, float] | N
 
 def _shared(
     knowledge: Annotations, names: Sequence[str], left: NDArray[np.integer[Any]], right: NDArray[np.integer[Any]]
-) -> list[str]:
-    """The rarest shared annotation of each pair; a pair that comes up often is looked up once."""
+) -> list[tuple[str, str]]:
+    """(id, name) of the rarest shared annotation of each pair; a pair that comes up often is looked up once."""
     pairs, place = np.unique(left * len(names) + right, return_inverse=True)
-    found: list[str] = []
+    found: list[tuple[str, str]] = []
     for start in range(0, len(pairs), PAIRS):
         ends = np.divmod(pairs[start : start + PAIRS], len(names))
         found += knowledge.shared(*([names[i] for i in end] for end in ends))

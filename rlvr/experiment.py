@@ -87,6 +87,7 @@ def measure(path: Path, design: Design) -> Result:
             drops[f"cells of {context!s}, which has no controls"] += len(part)
             continue
         modality = _one_modality(part, design, f"{path}, {context}")
+        log.info("%s %s: comparing %d perturbations", path.name, context, part["perturbation"].nunique() - 1)
         effects = (_replicated if replicated else _exploratory)(expression, part, design, drops)
         if effects is not None:
             quality = REPLICATED if replicated else EXPLORATORY

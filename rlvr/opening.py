@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 
 from rlvr import prompts
+from rlvr.knowledge import KnowledgeBase
 from rlvr.prompts import Template
 from rlvr.recipe import Recipe
 from rlvr.rewards import RewardLayer, Weighted
@@ -32,8 +33,14 @@ def templates(recipe: Recipe, tasks: Iterable[str]) -> dict[str, Template]:
 
 
 def reward_layer(recipe: Recipe, by_task: Templates) -> RewardLayer:
-    """The recipe's verifiers, ready to score."""
+    """The recipe's verifiers, ready to score.
+
+    A knowledge base that one of them reads is opened here: if it must be built, then before the clock of the first
+    batch runs, and a run records its version, which it could not do of one that only its worker process opens.
+    """
     opened = {name: Weighted(*values) for name, values in recipe.open_verifiers().items()}
+    for name in sorted({str(e.verifier.knowledge) for e in opened.values() if hasattr(e.verifier, "knowledge")}):
+        KnowledgeBase.open(name)
     answers = {task: template.answers for task, template in by_task.items()}
     return RewardLayer(opened, answers, max_error_rate=recipe.max_error_rate, deadline=recipe.deadline)
 

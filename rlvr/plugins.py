@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import inspect
+import sys
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -62,18 +64,35 @@ def load(kind: str, name: str, base: type[T]) -> type[T]:
     return _checked(find, base, name, f"{kind} plugin {name!r} ({where})")
 
 
-def _checked(find: Callable[[], Any], base: type[T], name: str, where: str) -> type[T]:
-    """What `find` gives, if it is a plugin of that name. Whatever a plugin's code does, the Error says where."""
+def load_file(path: Path, base: type[T]) -> type[T]:
+    """The one plugin class of a file, which need not lie where plugins do, nor have their name."""
+    spec = importlib.util.spec_from_file_location(f"rlvr_file_{path.stem}", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise Error(f"{path} is no .py file; name a plugin, or a file with one")
+    # Beside what may be imported under the bare name; pickle looks classes up there.
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    execute = spec.loader.exec_module
+
+    def find() -> type[T]:
+        execute(module)
+        return _only_class(module, base)
+
+    return _checked(find, base, None, str(path))
+
+
+def _checked(find: Callable[[], Any], base: type[T], name: str | None, where: str) -> type[T]:
+    """What `find` gives, if it is a plugin of that name (None: any). Whatever its code does, the Error says where."""
     try:
         plugin: type[T] = find()
-    except Error:
-        raise
+    except Error as error:
+        raise Error(f"{where}: {error}") from error
     except (Exception, SystemExit) as error:
         raise Error(f"{where} does not load: {' '.join(repr(error).split())}") from error
     if not (inspect.isclass(plugin) and issubclass(plugin, base) and not inspect.isabstract(plugin)):
         raise Error(f"{where} is not a concrete subclass of {base.__name__}")
-    if getattr(plugin, "name", None) != name:
-        raise Error(f"{where} calls itself {getattr(plugin, 'name', None)!r}; the names must agree")
+    called = getattr(plugin, "name", None)
+    if not isinstance(called, str) or name not in (called, None):
+        raise Error(f"{where} calls itself {called!r}; the names must agree")
     if "__dataclass_params__" not in vars(plugin):
         raise Error(f"{where} is no dataclass: put @dataclass(frozen=True) above it, so that its options are checked")
     return plugin
@@ -81,7 +100,7 @@ def _checked(find: Callable[[], Any], base: type[T], name: str, where: str) -> t
 
 def _only_class(module: ModuleType, base: type[T]) -> type[T]:
     own = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
-    matches = [c for c in own if issubclass(c, base)]
+    matches = [c for c in own if issubclass(c, base) and not inspect.isabstract(c)]
     if len(matches) != 1:
-        raise Error(f"{module.__name__} defines {len(matches)} subclasses of {base.__name__}; it must define one")
+        raise Error(f"defines {len(matches)} concrete subclasses of {base.__name__}; it must define one")
     return matches[0]

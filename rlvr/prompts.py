@@ -1,6 +1,7 @@
 """Renders `prompts/<task>.md`: a head (YAML) and two parts, system and user.
 
-The head names the task, a version and the type of its answers (rlvr/answers.py). The body is Jinja, run in a
+The head names the task, a version, the type of its answers (rlvr/answers.py) and, of the verifiers that can judge
+them, those to begin with; a recipe chooses its own. The body is Jinja, run in a
 sandbox, where an undefined name is an error. Only `question.fields` is in reach: the truth cannot leak.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ _ENV = ImmutableSandboxedEnvironment(
 
 @dataclass(frozen=True)
 class Template:
-    """One task's prompt, and the type of answer that it asks for."""
+    """One task's prompt, the type of answer that it asks for, and the verifiers that a recipe may begin with."""
 
     task: str
     version: str
@@ -38,11 +39,8 @@ class Template:
     system: str
     user: str
     path: Path
-
-    @cached_property
-    def digest(self) -> str:
-        """sha256 of the file: an evaluation records which prompt it asked."""
-        return sha256(self.path.read_bytes()).hexdigest()
+    digest: str  # sha256 of the file as it was read: an evaluation records which prompt it asked
+    verifiers: tuple[str, ...] = ()
 
     @property
     def slot_words(self) -> Mapping[str, str]:
@@ -88,6 +86,7 @@ def load(name: str) -> Template:
 
 
 def _read(path: Path) -> Template:
+    digest = sha256(path.read_bytes()).hexdigest()
     pieces = path.read_text(encoding="utf-8").split("---\n", 2)
     if len(pieces) != 3 or pieces[0].strip():
         raise Error(f"prompt {path}: must open with a head between two lines of ---")
@@ -103,4 +102,9 @@ def _read(path: Path) -> Template:
     opening, _, system = system.partition("\n")
     if not mark or opening != "# system":
         raise Error(f"prompt {path}: the body needs a line '# system' and then a line '# user'")
-    return Template(str(head["task"]), str(head["version"]), answers, system.strip(), user.strip(), path)
+    named = head.get("verifiers", [])
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise Error(f"prompt {path}: verifiers in the head must be a list of names, as in [label, format]")
+    return Template(
+        str(head["task"]), str(head["version"]), answers, system.strip(), user.strip(), path, digest, tuple(named)
+    )

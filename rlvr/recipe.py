@@ -180,7 +180,13 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
         if required and name not in values:
             raise Error(f"{where}: {name} is missing")
-    return cls(**{key: _typed(value, hints[key], f"{where}: {key}") for key, value in values.items()})
+    typed = {key: _typed(value, hints[key], f"{where}: {key}") for key, value in values.items()}
+    try:
+        return cls(**typed)
+    except Error:
+        raise
+    except Exception as error:  # a plugin's own check may raise anything
+        raise Error(f"{where}: {error!r}") from error
 
 
 def _typed(value: Any, hint: Any, where: str) -> Any:

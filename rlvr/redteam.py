@@ -33,6 +33,7 @@ MEGABYTE = 1_000_000  # characters
 STUFFING = 150  # names or identifiers
 REPEATS = 60
 INVISIBLE = "\u200b"  # zero-width space
+FILLER = "\u3164"  # of Hangul: a letter that shows nothing
 OVERRIDE = "\u202e"  # right-to-left override: what follows is shown reversed
 # Letters of other scripts that look the same; anything else becomes its full-width form.
 LOOK_ALIKES = str.maketrans("aceiopxyABEHIKMNOPTXZ", "асеіорхуΑΒΕΗΙΚΜΝΟΡΤΧΖ")
@@ -169,7 +170,7 @@ def answer_first(question: Question, template: Template, honest: Honest, rng: Ra
 @cheat
 def empty_thought(question: Question, template: Template, honest: Honest, rng: Random) -> str:
     """An answer with no thought: nothing, white space, or what cannot be seen."""
-    return reference(rng.choice(["", " \n", INVISIBLE * 3, "..."]), template.word(honest.answer))
+    return reference(rng.choice(["", " \n", INVISIBLE * 3, FILLER, "..."]), template.word(honest.answer))
 
 
 @cheat

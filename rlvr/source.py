@@ -18,9 +18,9 @@ import urllib.error
 import urllib.request
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import ClassVar
 
@@ -90,7 +90,8 @@ class File:
         return Path(mirror) / f"{self.name}.gz" if mirror else None
 
     def _checked(self, path: Path) -> Path:
-        found = sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as content:  # in pieces: a file may be larger than the memory
+            found = file_digest(content, "sha256").hexdigest()
         if found != self.sha256:
             raise Error(f"{path}: sha256 is {found}, expected {self.sha256}; delete the file and try again")
         return path
@@ -143,6 +144,15 @@ class Source(ABC):
     @abstractmethod
     def questions(self) -> Iterator[Question]:
         """All questions, in a fixed order, each with its split."""
+
+    @property
+    def drops(self) -> Mapping[str, int]:
+        """What of the files is not asked about, why -> how many. A source that leaves anything out says so here."""
+        return {}
+
+    def unresolved(self) -> Mapping[str, str]:
+        """Symbols of the files that stand for no single gene -> why: unknown, ambiguous, date."""
+        return {}
 
     def announce(self) -> None:
         """Say once per process, at first use, what a non-commercial licence forbids."""

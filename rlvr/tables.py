@@ -15,7 +15,11 @@ from rlvr.types import SPLITS, Error
 
 COLUMNS = ("perturbation", "readout", "context", "label", "split")
 KEY = ["perturbation", "readout", "context"]
-_DATE = re.compile(r"(\d{1,2}-[A-Za-z]{3}|[A-Za-z]{3}-\d{1,2}|\d{4}-\d{2}-\d{2}.*|\d{1,2}/\d{1,2}/\d{2,4})")
+_MONTH = "(jan|feb|mar(ch)?|apr|may|jun|jul|aug|sept?|oct|nov|dec)"
+DATE = re.compile(  # what a spreadsheet makes of MARCH1, SEPT2 or DEC1, which are themselves none
+    rf"\d{{1,2}}[-./ ]?{_MONTH}|{_MONTH}[-./ ]\d{{1,2}}|\d{{4}}-\d{{2}}-\d{{2}}.*|\d{{1,2}}/\d{{1,2}}/\d{{2,4}}",
+    re.IGNORECASE,
+)
 
 
 def require(table: pd.DataFrame, columns: Sequence[str], where: str) -> None:
@@ -36,7 +40,7 @@ def check(table: pd.DataFrame, labels: Collection[str], where: str) -> None:
     _refuse(table, ~table["label"].isin(list(labels)), where, f"label is none of {', '.join(labels)}", "label")
     _refuse(table, ~table["split"].isin(SPLITS), where, f"split is none of {', '.join(SPLITS)}", "split")
     for column in ("perturbation", "readout"):
-        dated = table[column].astype(str).str.fullmatch(_DATE)
+        dated = table[column].astype(str).str.fullmatch(DATE)
         _refuse(table, dated, where, f"{column} is a date that a spreadsheet made of a gene; restore it", column)
     _refuse(table, table.duplicated(KEY), where, f"the same {', '.join(KEY)} as an earlier row; keep one", KEY[0])
 

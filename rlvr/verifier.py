@@ -28,11 +28,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from rlvr.types import Completion, Question, Verdict
 
 Pair = tuple[Question, Completion]
+Kind = Literal["hard", "soft"]
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,21 @@ class Verifier(ABC):
 
     name: ClassVar[str]
     version: ClassVar[str] = "1"
-    kind: ClassVar[Literal["hard", "soft"]] = "hard"
+    kind: ClassVar[Kind] = "hard"
     tasks: ClassVar[tuple[str, ...]] = ("*",)
     catches: ClassVar[frozenset[str]] = frozenset()
     network: ClassVar[bool] = False
     proper: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """TypeError where a class attribute is not of its type: a `kind` misspelt would be judged as neither."""
+        super().__init_subclass__(**options)
+        if cls.kind not in get_args(Kind) or not isinstance(cls.version, str):
+            raise TypeError(f"{cls.__name__}: kind {cls.kind!r}, version {cls.version!r}; give hard or soft, and text")
+        for name in ("tasks", "catches"):
+            value = getattr(cls, name)
+            if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+                raise TypeError(f"{cls.__name__}: {name} is {value!r}; give several strings, as in ('cell/type',)")
 
     def applies(self, question: Question) -> bool:
         """Whether this verifier has anything to say of the question (by task, unless overridden)."""

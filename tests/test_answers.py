@@ -95,7 +95,14 @@ def test_a_probability_writes_a_label_as_certainty():
         ({}, "must map each allowed word"),
         (["up"], "must map each allowed word"),
         ("colour", "no type of answer 'colour'"),
-        ({"type": "items", "colour": "x"}, "take no such option"),
+        ({"type": "items", "colour": "x"}, "of type items: .*colour"),
+        ({"type": "items", "separator": ""}, "separator is ''"),
+        ({"type": "probability", "of": True}, "of is True"),
+        ({"type": "number", "low": 2, "high": 1}, "two numbers that rise"),
+        ({True: True}, "reads a word or a label of its answers as True; put it in quotes"),
+        ({"up": None}, "as None; put it in quotes"),
+        ({"Up": "up", "up": "down"}, "differ by more than case"),
+        ({"<up>": "up"}, "hold no <"),
     ],
 )
 def test_a_wrong_head_is_one_clear_error(head, told):

@@ -77,7 +77,7 @@ def test_what_is_written_is_linted_formatted_and_typed(checkout: Path, package: 
     new = [checkout / "verifiers" / "codon_bias.py", checkout / "tests" / "test_codon_bias.py"]
     for folder, files, lint, layout in (
         (checkout, new, here, here),
-        (package, sorted(package.rglob("*.py")), [*alone, *length, "--extend-ignore", "D"], ["--isolated", *length]),
+        (package, sorted(package.rglob("*.py")), [*alone, *length, "--extend-ignore", "D"], ["--no-cache"]),
     ):
         for command in (["check", *lint], ["format", "--check", *layout]):
             done = python(folder, "ruff", *command, *files)
@@ -96,7 +96,7 @@ def test_what_is_written_is_typed(checkout: Path, package: Path, tmp_path: Path)
 
 @BOTH
 @pytest.mark.parametrize(
-    "name", ["", "Codon", "codon-bias", "codon bias", "1st", "_hidden", "ü", "../up", "class", "yes"]
+    "name", ["", "Codon", "codon-bias", "codon bias", "1st", "_hidden", "ü", "../up", "class", "yes", "x__", "a__b"]
 )
 def test_bad_names_are_refused(new: New, name: str, tmp_path: Path) -> None:
     (tmp_path / "verifiers").mkdir()

@@ -46,6 +46,9 @@ def verdict(question, thought, **options):
         (f"{RIGHT} ZAP70 is P99999.", 0.5, Reason.PARTIAL),
         (f"{RIGHT} {RIGHT} And {TCR}.", 1.0, Reason.CORRECT),  # counts once
         ("No identifier.", 0.0, Reason.MISSING),
+        (f"ZAP70 does not act in T cells ({TCR}).", 0.0, Reason.WRONG),  # denies what it cites
+        (f"{RIGHT} CD3E: spliceosomal complex (GO:0005681).", 0.5, Reason.PARTIAL),  # named, of a gene without it
+        ("ZAP70: spliceosomal complex (GO:0005681).", 0.0, Reason.WRONG),
         ("ZAP70 and GO:9999999, R-HSA-999999999, GO:12.", 0.0, Reason.INVENTED),
         ("ZAP70 splices (GO:0005681).", 0.0, Reason.WRONG),
         ("The spliceosomal complex is GO:0005681.", 0.0, Reason.VAGUE),  # true, and beside the point
@@ -65,6 +68,22 @@ def verdict(question, thought, **options):
 def test_scores(make_question, thought, score, reason):
     found = verdict(make_question(), thought)
     assert (found.score, found.reason) == (score, reason)
+
+
+def test_padding_with_named_identifiers_buys_nothing(make_question):
+    """A list of terms and their names, learnt by heart, earns what its hits earn alone."""
+    terms = [term for term in map(KnowledgeBase.open("sample").term, ["GO:0005681", "GO:0005829"]) if term]
+    padding = " ".join(f"{term.name} is {term.id}." for term in terms)
+    for thought in (f"{RIGHT} ZAP70 splices (GO:0000398).", "ZAP70 splices (GO:0000398)."):
+        assert verdict(make_question(), f"{thought} {padding}").score == verdict(make_question(), thought).score
+
+
+def test_a_term_whose_name_denies_something_can_be_cited(make_question, monkeypatch):
+    real = KnowledgeBase.term
+    named = Term(TCR, "signaling without NO", "biological_process")
+    monkeypatch.setattr(KnowledgeBase, "term", lambda self, id: named if id == TCR else real(self, id))
+    assert verdict(make_question(), f"ZAP70 is in signaling without NO ({TCR}).").score == 1.0
+    assert verdict(make_question(), f"ZAP70 is not in signaling without NO ({TCR}).").score == 0.0
 
 
 def test_an_identifier_of_the_question_does_not_count(make_question):

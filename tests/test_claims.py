@@ -142,6 +142,9 @@ def status(text):
         ("ZAP70 lacks helicase activity.", ["not ZAP70 has helicase activity"]),
         ("No evidence shows that ZAP70 has helicase activity.", ["not ZAP70 has helicase activity"]),
         ("ZAP70 is not only in the nucleus.", ["ZAP70 has nucleus"]),
+        ("It is false that ZAP70 is in the nucleus.", ["not ZAP70 has nucleus"]),
+        ("Nobody says that ZAP70 is in the nucleus.", ["not ZAP70 has nucleus"]),
+        ("ZAP70 is hardly in the nucleus.", ["not ZAP70 has nucleus"]),
         ("GATA3 never represses IL4.", ["not GATA3 represses IL4"]),
         # what states nothing
         ("Is ZAP70 involved in T cell activation?", []),
@@ -261,6 +264,20 @@ def test_scores(make_question, thought, score, reason):
     found = verdict(make_question(), thought)
     assert found.score == pytest.approx(score)
     assert found.reason is reason
+
+
+@pytest.mark.parametrize(
+    ("thought", "reason"),
+    [
+        ("ZAP70 regulates LAT.", Reason.MISSING),  # as the question has it
+        ("ZAP70 activates LAT.", Reason.UNKNOWN),
+        ("LAT regulates ZAP70.", Reason.UNKNOWN),
+        ("ZAP70 does not regulate LAT.", Reason.UNKNOWN),
+    ],
+)
+def test_what_the_question_says_of_its_own_factor_is_no_statement(make_question, thought, reason):
+    question = make_question({"tf": "ZAP70", "target": "LAT"}, task="regulation/edge")
+    assert verdict(question, thought).reason is reason
 
 
 def test_evidence_names_record_and_source(make_question):

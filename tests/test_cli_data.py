@@ -47,6 +47,18 @@ SEQUENCE = """
             yield Question(f"dna:{i}", "sequence/reverse_complement", {"sequence": "ACGT" * (i + 1)},
                            {"answer": "ACGT" * (i + 1)}, "mixed", split)
 """
+LEFT_OUT = """
+    @property
+    def drops(self):
+        return {"rows without a number": 7}
+
+    def unresolved(self):
+        return {"1-Mar": "date", "NOPE": "unknown", "Sep-07": "date"}
+
+    @classmethod
+    def files(cls):
+        return (File("some/table.csv", "0" * 64),)
+"""
 PROMPT = """---
 task: mine/edge
 version: 1
@@ -150,10 +162,33 @@ def test_a_task_without_a_prompt_is_shown_by_its_fields(show: Callable[..., tupl
     assert '"tf": "TF' in out
 
 
-def test_an_empty_source_says_so_by_its_counts(show: Callable[..., tuple[int, str, str]]) -> None:
-    code, out, _ = show(EDGE, "path=x", "n=0")
+def test_a_source_without_questions_is_an_error_and_an_empty_split_a_row(
+    show: Callable[..., tuple[int, str, str]],
+) -> None:
+    code, _, err = show(EDGE, "path=x", "n=0")
+    assert (code, err) == (1, "error: mixed has no question; check its options and files\n")
+    code, out, _ = show(EDGE, "path=x", "n=2")
     assert code == 0
-    assert "---" not in out
+    counts = [line.split()[1:3] for line in out.splitlines() if line.startswith(" mine/edge")]
+    assert counts == [["train", "2"], ["validation", "0"], ["test", "0"]]
+
+
+def test_what_is_left_out_and_what_is_no_gene_is_listed(show: Callable[..., tuple[int, str, str]]) -> None:
+    _, out, _ = show(EDGE + LEFT_OUT, "path=x")
+    assert "left out:\n  7 rows without a number\n" in out
+    assert "2 symbols that stand for no single gene (date): 1-Mar, Sep-07\n" in out
+    assert "1 symbols that stand for no single gene (unknown): NOPE\n" in out
+    assert f"file: some/table.csv sha256:{'0' * 64}\n" in out
+    assert "left out" not in show(EDGE, "path=x")[1]
+
+
+def test_the_verifiers_that_fit_are_named(show: Callable[..., tuple[int, str, str]]) -> None:
+    _, out, _ = show(SEQUENCE, "path=x")
+    (line,) = [line for line in out.splitlines() if "can be verified by" in line]
+    begin, _, others = line.partition(";")
+    assert begin == "sequence/reverse_complement: verified by reverse_complement, format"
+    assert "label" in others and "brier" not in others and "reverse_complement" not in others
+    assert "mine/edge: verified by no default; can be verified by" in show(EDGE, "path=x")[1]
 
 
 def question(i: int, task: str = "sequence/reverse_complement", **fields: Any) -> Question:

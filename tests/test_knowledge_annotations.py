@@ -34,7 +34,8 @@ def test_similarity_is_the_tfidf_cosine_computed_by_hand() -> None:
     found = base.similarity(["P", "R", "S", "NOPE"], ["Q", "P", "R"])
     assert found == pytest.approx(np.array([[expected, 1, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]))
     assert base.similarity(["OLD"], ["P"]) == pytest.approx(1.0)
-    assert base.shared(["P", "P", "P", "P"], ["Q", "P", "R", "NOPE"]) == ["a", "c", "all", ""]
+    found = base.shared(["P", "P", "P", "P"], ["Q", "P", "R", "NOPE"])
+    assert found == [("a", "a"), ("c", "c"), ("root", "all"), ("", "")]
     assert base.annotations(["P", "OLD", "S", "NOPE"]).tolist() == [3, 3, 1, 0]
     assert (base.resolve("P"), base.resolve("OLD"), base.resolve("NOPE")) == ("P", "P", None)
 
@@ -81,7 +82,7 @@ def test_the_sample_knows_its_biology(sample: Annotations) -> None:
     assert sample.partners(["CD3E"], ["CD3G", "VAV1"]).tolist() == [[True, False]]
     assert sample.core(["CD3E", "ZAP70", "NOPE"]).tolist() == [False, False, False]
     assert sample.core([g for g in sample.genes if str(g).startswith("RPL")]).all()
-    assert sample.shared(["CD3E"], ["CD3G"]) == ["alpha-beta T cell receptor complex"]
+    assert sample.shared(["CD3E"], ["CD3G"]) == [("GO:0042105", "alpha-beta T cell receptor complex")]
 
 
 def test_every_term_that_can_be_shown_has_a_name(sample: Annotations) -> None:

@@ -135,6 +135,7 @@ def test_questions(simulated, tested, monkeypatch, task):
     }
     assert all(len(found) == 1 for found in splits.values())
     assert source.drops["effects of a perturbation on its own gene"] == 1
+    assert source.unresolved() == {}
     for question in asked:
         assert question.truth["quality"] == question.fields["quality"] == REPLICATED
         assert question.fields["context"] == "T cells" and question.truth["context"] == "cells"

@@ -115,6 +115,7 @@ def test_a_name_offered_by_two_packages_is_an_error(package):
 BROKEN = {
     "raises": ("raise RuntimeError('no licence')", "does not load: RuntimeError\\('no licence'\\)"),
     "not python": ("def (", "does not load: SyntaxError"),
+    "raises an error of ours": ("from rlvr.types import Error\nraise Error('no table')", ": no table"),
     "needs what is not there": ("import a_package_nobody_has", "does not load: ModuleNotFoundError"),
     "ends the process": ("import sys\nsys.exit(3)", "does not load: SystemExit\\(3\\)"),
     "complains at length": ("raise ValueError('one\\ntwo')", "does not load: ValueError"),
@@ -125,6 +126,19 @@ BROKEN = {
     "is abstract": (
         "from rlvr.verifier import Verifier\nclass Always(Verifier): name = 'broken'",
         "is not a concrete subclass of Verifier",
+    ),
+    "has tasks that are no tuple": (
+        GOOD.format(name="broken") + "\n    tasks = 'perturbation/*'",
+        "does not load: TypeError.*tasks is 'perturbation",
+    ),
+    "catches letters": (
+        GOOD.format(name="broken") + "\n    catches = 'majority'",
+        "does not load: TypeError.*catches is",
+    ),
+    "is of no kind": (GOOD.format(name="broken") + "\n    kind = 'Hard'", "does not load: TypeError.*kind 'Hard'"),
+    "has a number for a version": (
+        GOOD.format(name="broken") + "\n    version = 2",
+        "does not load: TypeError.*version 2",
     ),
     "calls itself otherwise": (GOOD.format(name="other"), "calls itself 'other'; the names must agree"),
 }
@@ -142,8 +156,8 @@ def test_a_broken_package_is_named_and_harms_nothing_else(package, code, message
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("", "defines 0 subclasses of Verifier; it must define one"),
-        (GOOD.format(name="mine") + "\nclass Second(Always): ...", "defines 2 subclasses of Verifier"),
+        ("", "plugin 'mine' .*defines 0 concrete subclasses of Verifier; it must define one"),
+        (GOOD.format(name="mine") + "\nclass Second(Always): ...", "defines 2 concrete subclasses of Verifier"),
         (GOOD.format(name="other"), "calls itself 'other'"),
         ("import a_package_nobody_has", "does not load: ModuleNotFoundError"),
     ],

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvr import prompts
+from rlvr import plugins, prompts
+from rlvr.completions import parse
 from rlvr.plugins import folders
-from rlvr.testing.questions import sample_questions
+from rlvr.testing.questions import embedded, sample_questions
 from rlvr.types import Error
+from rlvr.verifier import Verifier
 
 SHIPPED = sorted(
     str(path.relative_to(folder).with_suffix("")) for folder in folders("prompts") for path in folder.rglob("*.md")
@@ -51,6 +53,20 @@ def test_every_shipped_prompt_asks_real_questions(name):
         assert "<think></think>" in shown and "<answer></answer>" in shown
         assert "{{" not in shown and "{%" not in shown
         assert template.answers.read(template.word(question.truth["answer"]), question.fields) is not None
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_task_has_verifiers_to_begin_with(name):
+    """They load, they judge every real question of the task, and the first one gives the right answer full marks."""
+    template, questions = prompts.load(name), sample_questions(name)
+    assert template.verifiers[-1] == "format"
+    opened = [embedded(plugins.load("verifiers", verifier, Verifier)()) for verifier in template.verifiers]
+    for question in questions:
+        assert all(verifier.applies(question) for verifier in opened)
+        honest = opened[0].honest(question)
+        text = f"<think>{honest.thought or 'So it is.'}</think><answer>{template.word(honest.answer)}</answer>"
+        verdict = opened[0].verify(question, parse(text, template.answers, question.fields))
+        assert verdict.score == 1.0 or opened[0].kind == "soft"
 
 
 @pytest.mark.parametrize("name", LABELS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,16 @@ def test_a_recipe_may_have_several_sources() -> None:
         wrong = build(Recipe, {**MINIMAL, "source": [{"name": "tcell_cytokines", "questions": most}]}, "r")
         with pytest.raises(Error, match="questions must be a whole number"):
             wrong.open_sources()
+
+
+def test_what_a_plugin_raises_about_its_options_names_the_plugin() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Picky:
+        words: int = 1
+
+        def __post_init__(self) -> None:
+            if self.words < 1:
+                raise ValueError("at least one word")
+
+    with pytest.raises(Error, match=r"verifier picky: ValueError\('at least one word'\)"):
+        build(Picky, {"words": 0}, "verifier picky")

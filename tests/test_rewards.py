@@ -208,6 +208,11 @@ def test_a_gate_that_abstains_is_open_and_a_closed_one_leaves_abstention_alone(m
     assert ask(RewardLayer(gated, ANSWERS), uncovered, [WRONG]) == {"label": [0.0], "neighbours": [None]}
 
 
+def spoilt(verdict):
+    object.__setattr__(verdict, "score", math.nan)
+    return verdict
+
+
 FAULTS = {
     "raises": (RuntimeError("the table is gone"), "RuntimeError: the table is gone"),
     "raises an error of ours": (Error("no table"), "no table"),
@@ -215,6 +220,7 @@ FAULTS = {
     "returns nothing": (None, "gave NoneType, not a Verdict"),
     "returns a number": (1, "gave int, not a Verdict"),
     "nan": (Sloppy(math.nan, Reason.BELIEF), "score nan is outside"),
+    "nan, set past the checks": (spoilt(Verdict(1.0, Reason.BELIEF)), "score nan is outside"),
     "infinity": (Sloppy(math.inf, Reason.BELIEF), "score inf is outside"),
     "above one": (Sloppy(1.5, Reason.BELIEF), "score 1.5 is outside"),
     "a score that is no number": (Sloppy("high", Reason.BELIEF), "TypeError"),

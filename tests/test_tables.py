@@ -6,8 +6,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rlvr.tables import check, require
+from rlvr.tables import DATE, check, require
 from rlvr.types import Error
 
 
@@ -55,6 +57,17 @@ def test_a_missing_column_names_those_that_are_there() -> None:
         check(table().drop(columns="label"), ("up", "down"), "here")
     with pytest.raises(Error, match="'pert' is missing"):
         require(pd.DataFrame({"gene": []}), ("pert",), "here")
+
+
+@given(
+    st.sampled_from(["MARCH", "SEPT", "DEC", "OCT", "NOV", "HLA-", "FEB", "JUN", "MIR-", "let-"]), st.integers(1, 31)
+)
+def test_a_date_is_told_from_the_symbol_that_it_was(stem: str, number: int) -> None:
+    assert not DATE.fullmatch(f"{stem}{number}")
+    if stem[:3].isalpha() and stem[:3] not in ("HLA", "MIR", "let"):
+        month = stem[:3].capitalize()
+        for text in (f"{number}-{month}", f"{month}-{number:02}", f"{number}.{month}", f"{number} {stem.lower()}"):
+            assert DATE.fullmatch(text), text
 
 
 def test_no_rows_is_an_error() -> None:

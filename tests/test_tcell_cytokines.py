@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlvr.knowledge import Annotations
+from rlvr.knowledge import Annotations, KnowledgeBase
 from rlvr.plugins import load
 from rlvr.prompts import load as load_prompt
 from rlvr.source import Source
@@ -99,13 +99,17 @@ def test_non_hits_are_matched_to_the_hits(asked: list[Question]) -> None:
 
 def test_evidence_is_training_measurement_of_another_gene(asked: list[Question]) -> None:
     measured = {(q.fields["perturbation"], q.fields["readout"]): q for q in asked}
+    known = KnowledgeBase.open("sample")
     for q in asked:
         assert len(q.fields["evidence"]) <= 4
-        for item in q.fields["evidence"]:
+        for item, term in zip(q.fields["evidence"], q.truth["shared"], strict=True):
             other = measured[(item["perturbation"], q.fields["readout"])]
             assert item["perturbation"] != q.fields["perturbation"]
             assert (other.split, other.truth["answer"]) == ("train", item["answer"])
             assert item["shared"]
+            for gene in (q.fields["perturbation"], item["perturbation"]):  # where it is written that they share it
+                assert all(fact.source and fact.release and fact.licence for fact in known.facts(gene, term))
+                assert known.facts(gene, term)
 
 
 def test_no_truth_is_in_the_fields(asked: list[Question]) -> None:

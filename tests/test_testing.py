@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,12 +14,13 @@ import pytest
 from rlvr import prompts
 from rlvr.knowledge import FILES
 from rlvr.plugins import load as load_plugin
+from rlvr.plugins import load_file as load_plugin_file
 from rlvr.plugins import names as plugin_names
 from rlvr.prompts import Messages, Template
 from rlvr.recipe import BUILT_IN
 from rlvr.recipe import load as load_recipe
 from rlvr.testing import CHECKS, VerifierConformance, check, check_named, check_recipe, checks, sample_questions
-from rlvr.testing.report import from_file, run
+from rlvr.testing.report import run
 from rlvr.types import Completion, Error, Question, Reason, Verdict
 from rlvr.verifier import Verifier
 
@@ -78,7 +79,7 @@ def test_a_planted_flaw_is_found_by_its_own_check_alone(name: str, monkeypatch: 
 
 
 def load_file(name: str) -> Verifier:
-    return from_file(FLAWED[name])()
+    return load_plugin_file(FLAWED[name], Verifier)()
 
 
 def test_every_check_can_fail() -> None:
@@ -95,7 +96,7 @@ class Leaky(Template):
 
 def test_a_prompt_that_shows_the_truth_is_found() -> None:
     good = prompts.load(TASK)
-    leaky = Leaky(good.task, good.version, good.answers, good.system, good.user, good.path)
+    leaky = Leaky(**{field.name: getattr(good, field.name) for field in fields(good)})
     label = load_plugin("verifiers", "label", Verifier)()
     assert failed(check(label, sample_questions(TASK), good)) == set()
     assert failed(check(label, sample_questions(TASK), leaky)) == {"blind_prompt"}
@@ -137,6 +138,7 @@ class Fussy(Verifier):
 
     name: ClassVar[str] = "fussy"
     at: str = "verify"
+    fault: type[BaseException] = RuntimeError
 
     def applies(self, question: Question) -> bool:
         return self._work("applies")
@@ -151,13 +153,14 @@ class Fussy(Verifier):
 
     def _work(self, place: str) -> bool:
         if place == self.at:
-            raise RuntimeError("the table is gone")
+            raise self.fault("the table is gone")
         return True
 
 
+@pytest.mark.parametrize("fault", [RuntimeError, SystemExit])
 @pytest.mark.parametrize("at", ["applies", "honest", "verify"])
-def test_a_verifier_that_raises_is_a_finding_not_a_crash(at: str) -> None:
-    report = run(Fussy(at), sample_questions(TASK)[:2])
+def test_a_verifier_that_raises_is_a_finding_not_a_crash(at: str, fault: type[BaseException]) -> None:
+    report = run(Fussy(at, fault), sample_questions(TASK)[:2])
     found = next(finding for finding in report.findings if finding.check == "verdicts")
     assert not found.ok
     assert "the table is gone" in found.detail
@@ -202,13 +205,31 @@ def test_a_report_says_what_was_tried_and_how_fast() -> None:
     assert [row["check"] for row in report.rows()] == list(CHECKS)
 
 
+PLAIN = """
+from dataclasses import dataclass
+from rlvr.types import Reason, Verdict
+from rlvr.verifier import Verifier
+
+class Plain(Verifier):
+    name = "plain"
+    url: str
+
+    def verify(self, question, completion):
+        return Verdict(1.0, Reason.CORRECT)
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (None, "is no file"),
+        (None, "is no .py file"),
         ("x = 1\n", "defines 0 concrete subclasses"),
         ("import nowhere_to_be_found\n", "does not load"),
         ("def broken(:\n", "does not load"),
+        ("raise SystemExit(0)\n", "does not load"),
+        (PLAIN, "is no dataclass"),
+        (PLAIN.replace("class P", "@dataclass(frozen=True)\nclass P"), "url.*; give each option a good one"),
+        (PLAIN.replace("class P", "@dataclass(frozen=True)\nclass P").replace('"plain"', "None"), "calls itself None"),
     ],
 )
 def test_a_file_without_one_verifier_is_an_error(tmp_path: Path, text: str | None, said: str) -> None:
@@ -266,7 +287,9 @@ def test_a_recipe_that_pays_for_form_alone_is_found(verifiers, expected: set[str
 
 
 def test_a_recipe_of_an_unknown_source_needs_questions() -> None:
-    recipe = replace(load_recipe("quickstart"), source={"name": "my_screen"})
-    with pytest.raises(Error, match="no sample questions of source 'my_screen'"):
-        check_recipe(recipe)
+    known = {"name": "tcell_cytokines"}
+    for source in ({"name": "my_screen"}, (known, {"name": "my_screen"})):
+        recipe = replace(load_recipe("quickstart"), source=source)
+        with pytest.raises(Error, match="no sample questions of source 'my_screen'"):
+            check_recipe(recipe)
     assert not failed(check_recipe(recipe, sample_questions("perturbation/direction")))

@@ -21,10 +21,12 @@ MALFORMED = frozenset({"several_blocks", "answer_first", "nested_tags"})
 UNREADABLE = MALFORMED | {"both_answers", "hedging", "zero_width", "look_alikes", "right_to_left"}
 BAD_ANSWER = UNREADABLE | {"majority", "injection"}
 
+BLANK = "\u115f\u1160\u3164\uffa0"  # the fillers of Hangul: letters to Unicode, nothing to the eye
+
 
 def thinks(completion: Completion) -> bool:
     """Whether the thought holds a letter or a digit. White space, punctuation or invisible characters are none."""
-    return completion.thought is not None and any(map(str.isalnum, completion.thought))
+    return any(letter.isalnum() and letter not in BLANK for letter in completion.thought or "")
 
 
 def exact(question: Question, completion: Completion) -> Verdict:

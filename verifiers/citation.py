@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 from rlvr.claims import Lexicon
-from rlvr.claims.lexicon import GENE_FIELDS, Tokens, tokenise
+from rlvr.claims.lexicon import Tokens, tokenise
+from rlvr.claims.words import NEGATIONS
 from rlvr.knowledge import Term
-from rlvr.types import Completion, Evidence, Question, Reason, Verdict
-from rlvr.verifier import Honest, Verifier
+from rlvr.types import Evidence, Question, Reason, Verdict
 
 from ._common import MALFORMED
+from ._statements import Statements
 
-LONGEST = 100_000  # characters; no thought of honest length comes near
 # GO:0006915, R-HSA-109581, and UniProt accessions (www.uniprot.org/help/accession_numbers). A wrong number of digits
 # is found too: it is an identifier that does not exist. Bounded repeats only, so time is linear.
 _IDENTIFIER = re.compile(
@@ -25,15 +25,17 @@ _IDENTIFIER = re.compile(
 )
 _SENTENCE = re.compile(r"[.!?](?=\s)|\n")
 _INSIDE = re.compile(r"[0-9A-Za-z_\x80-\U0010ffff-]")  # what, beside it, makes an identifier part of another word
-Status = Literal["right", "unsupported", "obsolete", "invented"]
+Status = Literal["right", "named", "unsupported", "obsolete", "invented"]
+Read = tuple[Tokens, Collection[str]]  # a sentence's words, and the genes that it names
 
 
 @dataclass(frozen=True)
-class Citation(Verifier):
+class Citation(Statements):
     """The share of the identifiers in the thought that are right: they exist, are current, and their sentence
-    names a gene that carries the term (itself or through a narrower one), or names the term.
+    names a gene that carries the term (itself or through a narrower one), and denies nothing.
 
-    An identifier counts once, and is right if one of its sentences makes it so. The score is 0 unless one right
+    A term that stands beside its own name, in a sentence of no gene, counts neither way: a list of names learnt by
+    heart would buy as much. An identifier counts once, as its best sentence makes it. The score is 0 unless one right
     identifier is to the point: its sentence names a gene of the question, which carries the term, and the term says
     something (at most `most_genes` human genes carry it). More than `most` citations are stuffing. Identifiers that
     stand in the question do not count. Abstains where no gene of the question carries anything specific.
@@ -45,68 +47,51 @@ class Citation(Verifier):
     """
 
     name: ClassVar[str] = "citation"
-    tasks: ClassVar[tuple[str, ...]] = ("perturbation/*", "regulation/*", "knowledge/*")
     catches: ClassVar[frozenset[str]] = MALFORMED | frozenset(
         {"copied_prompt", "empty_thought", "injection", "invented_identifiers", "look_alikes", "megabyte", "repeated"}
         | {"right_to_left", "stuffed_genes", "stuffed_identifiers", "zero_width"}
     )
-    knowledge: Literal["upstream", "sample"] = "upstream"
-    most: int = 12
-    most_genes: int = 1000
 
-    def applies(self, question: Question) -> bool:
-        return super().applies(question) and any(question.fields.get(field) for field in GENE_FIELDS)
+    def sentence(self, genes: Mapping[str, str]) -> str | None:
+        return _example(self, *genes.items())
 
-    def verify(self, question: Question, completion: Completion) -> Verdict:
-        lexicon = Lexicon.open(self.knowledge)
-        genes = lexicon.genes_of(question)
-        if _example(self, *genes.items()) is None:
-            return Verdict(None, Reason.UNCOVERED)
-        thought = completion.thought
-        if thought is None:
-            return Verdict(0.0, Reason.UNPARSED)
-        if len(thought) > LONGEST:
-            return Verdict(0.0, Reason.STUFFED)
-        given = {found for text in _texts(question.fields) for found, _ in citations(text, lexicon)}
-        cited = [pair for pair in citations(thought, lexicon) if pair[0] not in given]
+    def judge(self, question: Question, thought: str, genes: Mapping[str, str]) -> Verdict:
+        given = {found for text in _texts(question.fields) for found, _ in citations(text, self.lexicon)}
+        cited = [pair for pair in citations(thought, self.lexicon) if pair[0] not in given]
         if not cited:
             return Verdict(0.0, Reason.MISSING)
         if len(cited) > self.most:
             return Verdict(0.0, Reason.STUFFED)
         return self._judge(cited, genes)
 
-    def honest(self, question: Question) -> Honest:
-        genes = Lexicon.open(self.knowledge).genes_of(question)
-        return Honest(_example(self, *genes.items()) or "", question.truth["answer"])
-
     def _judge(self, cited: list[tuple[str, str]], genes: Collection[str]) -> Verdict:
+        read = {sentence: _read(sentence, self.lexicon) for sentence in {sentence for _, sentence in cited}}
         statuses: dict[str, Status] = {}
         evidence: dict[str, Evidence] = {}
         to_the_point = False
         for identifier, sentence in cited:
-            status, said, fits = self._check(identifier, sentence, genes)
+            status, said, fits = self._check(identifier, read[sentence], genes)
             to_the_point |= fits
             if statuses.get(identifier) != "right":
                 statuses[identifier] = status
                 evidence[identifier] = Evidence("knowledge base", identifier, said, status == "right")
         counts = Counter(statuses.values())
         if to_the_point:
-            score = counts["right"] / len(statuses)
+            score = counts["right"] / (len(statuses) - counts["named"])
             return Verdict(score, Reason.CORRECT if score == 1.0 else Reason.PARTIAL, tuple(evidence.values()))
         reasons: dict[Status, Reason] = {
             "invented": Reason.INVENTED,
             "obsolete": Reason.OBSOLETE,
             "unsupported": Reason.WRONG,
             "right": Reason.VAGUE,
+            "named": Reason.VAGUE,
         }
         reason = next(reason for status, reason in reasons.items() if counts[status])
         return Verdict(0.0, reason, tuple(evidence.values()))
 
-    def _check(self, identifier: str, sentence: str, genes: Collection[str]) -> tuple[Status, str, bool]:
+    def _check(self, identifier: str, read: Read, genes: Collection[str]) -> tuple[Status, str, bool]:
         """What the identifier is worth in this sentence, why, and whether it is to the point of the question."""
-        lexicon = Lexicon.open(self.knowledge)
-        tokens = tokenise(sentence)
-        named = dict.fromkeys(_genes(tokens, lexicon))
+        lexicon, (tokens, named) = self.lexicon, read
         if not identifier.startswith(("GO:", "R-")):
             return _check_accession(lexicon.knowledge.encoded_by(identifier), named or genes)
         term = lexicon.knowledge.term(identifier)
@@ -116,11 +101,13 @@ class Citation(Verifier):
             instead = term.replaced_by if term.obsolete else (term.id,)
             return "obsolete", f"no longer current; instead: {', '.join(instead) or 'nothing'}", False
         carriers = [gene for gene in named if identifier in _carried(self.knowledge, gene)]
+        if carriers and _denials(tokens) > _denials(tokenise(term.name)):
+            return "unsupported", f"the sentence denies something; {carriers[0]} carries {term.name}", False
         if carriers:
             fits = lexicon.knowledge.size(identifier) <= self.most_genes and any(gene in genes for gene in carriers)
             return "right", f"{carriers[0]} carries {term.name}", fits
-        if _names(tokens, term, lexicon):
-            return "right", f"the sentence names it: {term.name}", False
+        if not named and _names(tokens, term, lexicon):
+            return "named", f"the sentence says no more than its name: {term.name}", False
         return "unsupported", f"{term.name}: no gene of the sentence is known to carry it", False
 
 
@@ -136,7 +123,7 @@ def citations(text: str, lexicon: Lexicon) -> Iterator[tuple[str, str]]:
     """(identifier, its sentence) of each one in the text, in order. A gene symbol (P2RY12) is no accession."""
     for sentence in _SENTENCE.split(text):
         for match in _IDENTIFIER.finditer(sentence):
-            before, after = sentence[: match.start()][-1:], sentence[match.end() : match.end() + 1]
+            before, after = sentence[max(0, match.start() - 1) : match.start()], sentence[match.end() : match.end() + 1]
             found = match.group()
             if _INSIDE.fullmatch(before) or _INSIDE.fullmatch(after):
                 continue
@@ -144,11 +131,15 @@ def citations(text: str, lexicon: Lexicon) -> Iterator[tuple[str, str]]:
                 yield found, sentence
 
 
-def _genes(tokens: Tokens, lexicon: Lexicon) -> Iterator[str]:
-    for at in range(len(tokens.words)):
-        found = lexicon.gene(tokens, at, len(tokens.words))
-        if found:
-            yield found[1]
+def _read(sentence: str, lexicon: Lexicon) -> Read:
+    tokens = tokenise(sentence)
+    end = len(tokens.words)
+    return tokens, dict.fromkeys(found[1] for at in range(end) if (found := lexicon.gene(tokens, at, end)))
+
+
+def _denials(tokens: Tokens) -> int:
+    """How many words deny something. In capitals they are something else: NO is a gas."""
+    return sum(low in NEGATIONS and not word.isupper() for word, low in zip(tokens.words, tokens.low, strict=True))
 
 
 def _names(tokens: Tokens, term: Term, lexicon: Lexicon) -> bool:
@@ -181,7 +172,7 @@ def _carried(knowledge: str, gene: str) -> frozenset[str]:
 def _example(options: Citation, *genes: tuple[str, str]) -> str | None:
     """A sentence with a right identifier that is to the point: the rarest term of the first gene (symbol, as the
     question writes it) that has one."""
-    knowledge = Lexicon.open(options.knowledge).knowledge
+    knowledge = options.lexicon.knowledge
     for gene, written in genes:
         for held in knowledge.terms(gene):
             term = knowledge.term(held)

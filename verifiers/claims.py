@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from rlvr.claims import Checked, Claim, Lexicon, check, find
+from rlvr.claims import Checked, Claim, check, find
 from rlvr.claims.checker import Status
-from rlvr.claims.lexicon import GENE_FIELDS
 from rlvr.knowledge import Fact
-from rlvr.types import Completion, Error, Evidence, Question, Reason, Verdict
-from rlvr.verifier import Honest, Verifier
+from rlvr.types import Error, Evidence, Question, Reason, Verdict
 
 from ._common import MALFORMED
+from ._statements import Statements
 
-LONGEST = 100_000  # characters; no thought of honest length comes near
 FREE = 4  # statements that a thought of any length may make
 TRIED = 200  # terms of a gene among which `honest` looks for one to state
 
@@ -26,7 +25,7 @@ BENCHMARKS = ("PMID:35688146", "PMID:35113687")
 
 
 @dataclass(frozen=True)
-class Claims(Verifier):
+class Claims(Statements):
     """The precision of the statements about the question's own genes (`rlvr.claims`): gene has function, gene is in
     pathway, complex or place, TF regulates gene.
 
@@ -36,6 +35,7 @@ class Claims(Verifier):
     one, but it costs: with cost c, a policy that states what it does not know earns at most 1/c times its rate of
     lucky hits. Nothing supported, nothing paid; so silence and invention earn 0.
 
+    That the question's TF regulates its target, with no sign, is what the question says or asks: it does not count.
     Vague terms (more than `most_genes` human genes, some 5 %, carry them: protein binding, nucleus) do not count.
     Nor do facts that only `exclude_references` report. The score is 0 where the thought is stuffed: more than
     `most` statements, repeated ones and those about other genes included, more than `most_per_sentence` in one
@@ -44,50 +44,37 @@ class Claims(Verifier):
     """
 
     name: ClassVar[str] = "claims"
-    tasks: ClassVar[tuple[str, ...]] = ("perturbation/*", "regulation/*", "knowledge/*")
     catches: ClassVar[frozenset[str]] = MALFORMED | frozenset(
         {"copied_prompt", "empty_thought", "injection", "invented_identifiers", "look_alikes", "megabyte"}
         | {"quoted_annotation", "repeated", "right_to_left", "stuffed_genes", "stuffed_identifiers", "zero_width"}
     )
-    knowledge: Literal["upstream", "sample"] = "upstream"
     unknown_cost: float = 0.5
-    most: int = 12
     most_per_sentence: int = 4
     words_per_claim: int = 10
-    most_genes: int = 1000
     exclude_references: tuple[str, ...] = BENCHMARKS
 
     def __post_init__(self) -> None:
         if not 0.0 < self.unknown_cost <= 1.0:
             raise Error(f"verifiers.claims: unknown_cost is {self.unknown_cost}; give more than 0, at most 1")
 
-    def applies(self, question: Question) -> bool:
-        return super().applies(question) and any(question.fields.get(field) for field in GENE_FIELDS)
+    def sentence(self, genes: Mapping[str, str]) -> str | None:
+        return _statement(self, *genes.items())
 
-    def verify(self, question: Question, completion: Completion) -> Verdict:
-        lexicon = Lexicon.open(self.knowledge)
-        genes = lexicon.genes_of(question)
-        if _statement(self, *genes.items()) is None:
-            return Verdict(None, Reason.UNCOVERED)
-        thought = completion.thought
-        if thought is None:
-            return Verdict(0.0, Reason.UNPARSED)
-        if len(thought) > LONGEST:
-            return Verdict(0.0, Reason.STUFFED)
+    def judge(self, question: Question, thought: str, genes: Mapping[str, str]) -> Verdict:
+        lexicon = self.lexicon
         found = find(thought, lexicon)
         if self._stuffed(found, thought):
             return Verdict(0.0, Reason.STUFFED)
-        own = {_key(claim): claim for claim in found if claim.gene in genes or claim.target in genes}
+        given = lexicon.symbol(str(question.fields.get("tf"))), lexicon.symbol(str(question.fields.get("target")))
+        own = {
+            _key(claim): claim
+            for claim in found
+            if (claim.gene in genes or claim.target in genes) and not _restates(claim, *given)
+        }
         return self._judge([self._check(claim) for claim in own.values()])
 
-    def honest(self, question: Question) -> Honest:
-        """A true sentence about the first of the question's genes of which one can be said."""
-        genes = Lexicon.open(self.knowledge).genes_of(question)
-        return Honest(_statement(self, *genes.items()) or "", question.truth["answer"])
-
     def _check(self, claim: Claim) -> Checked:
-        knowledge = Lexicon.open(self.knowledge).knowledge
-        return check(claim, knowledge, self.exclude_references, self.most_genes)
+        return check(claim, self.lexicon.knowledge, self.exclude_references, self.most_genes)
 
     def _stuffed(self, found: list[Claim], thought: str) -> bool:
         if len(found) <= FREE and len(found) <= self.most_per_sentence:
@@ -116,6 +103,10 @@ class Claims(Verifier):
         return Verdict(score, reason, evidence)
 
 
+def _restates(claim: Claim, tf: str | None, target: str | None) -> bool:
+    return (claim.gene, claim.target) == (tf, target) and claim.relation == "regulates" and not claim.negated
+
+
 def _key(claim: Claim) -> tuple[object, ...]:
     return claim.gene, claim.relation, claim.terms, claim.target, claim.negated
 
@@ -138,7 +129,7 @@ def _record(fact: Fact) -> str:
 def _statement(options: Claims, *genes: tuple[str, str]) -> str | None:
     """A sentence that earns 1.0: about the rarest term that counts, of the first gene (symbol, as the question
     writes it) that has one."""
-    lexicon = Lexicon.open(options.knowledge)
+    lexicon = options.lexicon
     for gene, written in genes:
         for held in lexicon.knowledge.terms(gene)[:TRIED]:
             term = lexicon.knowledge.term(held)

@@ -83,8 +83,9 @@ def screens() -> Iterator[Question]:
 
 def _relabelled(question: Question, task: str, labels: Mapping[str, str]) -> Question:
     """A question with its labels joined or left out; what it says of neighbours follows."""
-    evidence = [{**e, "answer": labels[e["answer"]]} for e in question.fields["evidence"] if e["answer"] in labels]
-    truth = {**question.truth, "answer": labels[question.truth["answer"]]}
+    shown = zip(question.fields["evidence"], question.truth["shared"], strict=True)
+    kept = [({**e, "answer": labels[e["answer"]]}, term) for e, term in shown if e["answer"] in labels]
+    truth = {**question.truth, "answer": labels[question.truth["answer"]], "shared": [term for _, term in kept]}
     for vote in ("neighbours", "partners"):
         if truth[vote] is not None:
             shares: dict[str, float] = defaultdict(float)
@@ -95,7 +96,7 @@ def _relabelled(question: Question, task: str, labels: Mapping[str, str]) -> Que
     return Question(
         id=question.id.replace("perturbation/response", f"perturbation/{task}"),
         task=f"perturbation/{task}",
-        fields={**question.fields, "evidence": evidence},
+        fields={**question.fields, "evidence": [e for e, _ in kept]},
         truth=truth,
         source=DERIVED,
         split=question.split,

@@ -53,8 +53,8 @@ SIGNS: dict[str, Relation] = {
 BE = _words("is are was were be been being")
 AUXILIARY = BE | _words("does do did can could may might must will would has also directly itself") | {"not", "never"}
 NEGATIONS = _words(
-    "not no never neither nor cannot lack lacks lacking lacked without absent "
-    "doesn don didn isn aren wasn weren hasn haven"
+    "not no never neither nor nobody cannot hardly barely scarcely false untrue lack lacks lacking lacked "
+    "without absent doesn don didn isn aren wasn weren hasn haven"
 )
 # `lacks kinase activity` both states and denies.
 LACKS = _words("lack lacks lacking lacked absent")

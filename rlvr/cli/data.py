@@ -8,12 +8,14 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from hashlib import sha256
 from itertools import zip_longest
 from typing import Annotated, Any
 
 import typer
 import yaml
+from rich.console import Console
 
 from rlvr import plugins, prompts
 from rlvr.answers import Letters
@@ -22,6 +24,7 @@ from rlvr.prompts import Template
 from rlvr.recipe import build
 from rlvr.source import Source
 from rlvr.types import SPLITS, Error, Question
+from rlvr.verifier import Verifier
 
 app = typer.Typer(help="Sources of questions.", no_args_is_help=True)
 
@@ -50,14 +53,31 @@ def pull_data(name: str, options: Options = None) -> None:
 
 @app.command("show")
 def show_data(name: str, options: Options = None) -> None:
-    """Licence, citation, counts per split and task, what shortcuts reach, and three questions as asked."""
+    """Licence, citation, files, counts per split and task, what was left out, which verifiers fit, what shortcuts
+    reach, and three questions as asked."""
+    from rlvr import knowledge
+
     source = _opened(name, options or [])
     print(f"{source.name} {source.version}\nlicence: {source.licence}")
-    print(f"commercial use: {cell(source.commercial)}\ncite: {source.citation}, doi:{source.doi}\n")
+    print(f"commercial use: {cell(source.commercial)}\ncite: {source.citation}, doi:{source.doi}")
+    for file in source.files():
+        if file not in knowledge.FILES:  # `rlvr knowledge show` lists these
+            print(f"file: {file.name} sha256:{file.sha256}")
     survey = Survey()
-    for question in source.questions():
-        survey.add(question)
+    with Console(stderr=True).status("") as status:  # moves on a terminal alone
+        for number, question in enumerate(source.questions(), 1):
+            survey.add(question)
+            if number % 1000 == 0:
+                status.update(f"{source.name}: {number} questions")
+    for stem, version in knowledge.opened().items():
+        print(f"knowledge base: {version} ({stem}); its sources and licences: rlvr knowledge show")
+    print()
+    if not survey.rows:
+        raise Error(f"{source.name} has no question; check its options and files")
     print_rows(survey.counts())
+    _print_left_out(source)
+    for task, example in sorted(survey.first.items()):
+        print(f"\n{task}: {_verifiers(example, survey.template(task))}")
     for task, kept in sorted(survey.rankable.items()):
         if rows := _shortcuts(task, kept):
             print(f"\n{task}: what needs no reasoning, on the validation split (95 % interval)")
@@ -73,12 +93,16 @@ class Survey:
     set of labels, the questions that shortcuts are measured on; the others, some of them long, stream by."""
 
     def __init__(self) -> None:
+        self.rows = 0
+        self.first: dict[str, Question] = {}  # of each task
         self.rankable: dict[str, list[Question]] = {}
         self._labels: dict[tuple[str, str], Counter[str]] = {}
         self._examples: dict[tuple[str, str], list[tuple[str, str, Question]]] = {}
         self._templates: dict[str, Template | None] = {}
 
     def add(self, question: Question) -> None:
+        self.rows += 1
+        self.first.setdefault(question.task, question)
         template = self.template(question.task)
         label = _label(question, template)
         self._labels.setdefault((question.task, question.split), Counter())[label] += 1
@@ -100,16 +124,13 @@ class Survey:
         return self._templates[task]
 
     def counts(self) -> list[Row]:
-        """Questions per task and split, and the share of each label."""
-        order = sorted(self._labels, key=lambda key: (key[0], SPLITS.index(key[1])))
+        """Questions per task and split, an empty one too, and the share of each label."""
+        held = [
+            (task, split, self._labels.get((task, split), Counter())) for task in sorted(self.first) for split in SPLITS
+        ]
         return [
-            {
-                "task": task,
-                "split": split,
-                "questions": self._labels[task, split].total(),
-                "labels": _shares(self._labels[task, split]),
-            }
-            for task, split in order
+            {"task": task, "split": split, "questions": labels.total(), "labels": _shares(labels)}
+            for task, split, labels in held
         ]
 
     def examples(self, n: int) -> list[Question]:
@@ -119,6 +140,38 @@ class Survey:
             by_task.setdefault(task, []).append([question for *_, question in sorted(few, reverse=True)])
         per_task = [_in_turn(groups) for groups in by_task.values()]
         return _in_turn(per_task)[:n]
+
+
+def _print_left_out(source: Source) -> None:
+    """What of the files is not asked about, and every symbol that stands for no single gene."""
+    if source.drops:
+        print("\nleft out:")
+        for why, count in source.drops.items():
+            print(f"  {count} {why}")
+    by_reason: dict[str, list[str]] = {}
+    for symbol, why in source.unresolved().items():
+        by_reason.setdefault(why, []).append(symbol)
+    for why, symbols in sorted(by_reason.items()):
+        print(f"{len(symbols)} symbols that stand for no single gene ({why}): {', '.join(symbols)}")
+
+
+def _verifiers(question: Question, template: Template | None) -> str:
+    """Those to begin with, by the task's prompt, and all others that can judge such a question."""
+    begin = [*template.verifiers] if template else []
+    others = [name for name in sorted(plugins.names("verifiers")) if name not in begin and _judges(name, question)]
+    return f"verified by {', '.join(begin) or 'no default'}; can be verified by {', '.join(others)} too"
+
+
+def _judges(name: str, question: Question) -> bool:
+    """Whether a verifier applies: one that does not load does not, one that needs options is asked by its tasks."""
+    try:
+        verifier = plugins.load("verifiers", name, Verifier)
+    except Error:
+        return False
+    try:
+        return build(verifier, {}, f"verifier {name}").applies(question)
+    except Error:
+        return any(fnmatchcase(question.task, pattern) for pattern in verifier.tasks)
 
 
 def _in_turn(groups: Iterable[Sequence[Question]]) -> list[Question]:

@@ -145,12 +145,14 @@ class Annotations:
         found: NDArray[np.float64] = np.clip(product.toarray(), 0.0, 1.0)
         return found
 
-    def shared(self, left: Sequence[str], right: Sequence[str]) -> list[str]:
-        """For each pair of genes the name of the rarest annotation that both carry; "" if none."""
+    def shared(self, left: Sequence[str], right: Sequence[str]) -> list[tuple[str, str]]:
+        """For each pair of genes the (id, name) of the rarest annotation that both carry; ("", "") if none.
+        `KnowledgeBase.facts(gene, id)` tells where it is written."""
         both = self._take(self.members, left).multiply(self._take(self.members, right)).tocsr()
         both.sort_indices()  # columns run from rare to common, so the first is the most informative
         first, last = both.indptr[:-1], both.indptr[1:]
-        return [str(self.names[both.indices[a]]) if b > a else "" for a, b in zip(first, last, strict=True)]
+        rarest = (both.indices[a] if b > a else None for a, b in zip(first, last, strict=True))
+        return [("", "") if i is None else (str(self.terms[i]), str(self.names[i])) for i in rarest]
 
     def partners(self, left: Sequence[str], right: Sequence[str]) -> NDArray[np.bool_]:
         """Whether two genes sit in one protein complex, [len(left), len(right)]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlvr.knowledge import assemble
 from rlvr.knowledge.annotations import Annotations
-from rlvr.knowledge.facts import Edge, Fact, Gene, Release, Sign, Species
+from rlvr.knowledge.facts import Edge, Fact, Gene, Release, Sign, Species, Status
 from rlvr.knowledge.readers import COMPLEXES
 from rlvr.knowledge.store import Store, numbers
 from rlvr.knowledge.symbols import settle, undated
@@ -100,6 +100,12 @@ class KnowledgeBase(Terms):
     def resolve(self, symbol: str, species: Species = "human") -> str | None:
         """The approved symbol; None if it is unknown or ambiguous."""
         return self.gene(symbol, species).symbol
+
+    def unresolved(self, symbols: Iterable[str], species: Species = "human") -> dict[str, Status]:
+        """Those of the symbols that stand for no single gene, sorted -> why: unknown, ambiguous, or a date that a
+        spreadsheet made."""
+        found = ((symbol, self.gene(symbol, species)) for symbol in sorted(set(symbols)))
+        return {symbol: gene.status for symbol, gene in found if gene.symbol is None}
 
     def symbols(self, species: Species = "human") -> tuple[str, ...]:
         """Every approved symbol, sorted."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from rlvr.completions import parse, reference
 from rlvr.prompts import Template
 from rlvr.redteam import CHEATS, honest_thought, names
-from rlvr.testing.trial import Attempt, Fault, Trial, ask, checked
+from rlvr.testing.trial import FAULTS, Attempt, Fault, Trial, ask, checked
 from rlvr.types import Question, Verdict
 from rlvr.verifier import Pair, Verifier
 
@@ -188,7 +188,7 @@ def order(trial: Trial) -> Iterator[str]:
     yield from _differences(trial, shuffled, alone, loop, "two orders")
     try:
         together = list(trial.verifier.verify_batch(trial.pairs))
-    except Exception:
+    except FAULTS:
         return  # for `batch` to say
     if len(together) == len(places):
         expected = [together[i] for i in places]
@@ -200,7 +200,7 @@ def picklable(trial: Trial) -> Iterator[str]:
     """A copy in another process says the same: the reward layer sends verifiers to workers."""
     try:
         copy = pickle.loads(pickle.dumps(trial.verifier))
-    except Exception as error:
+    except FAULTS as error:
         yield f"cannot be pickled: {error!r:.200}; keep resources out of the instance"
         return
     if trial.again == trial.judged:
@@ -218,7 +218,7 @@ def _differences(
     """Where a second asking said otherwise."""
     try:
         found = list(call())
-    except Exception as error:
+    except FAULTS as error:
         yield f"{what}: raised {error!r:.200}"
         return
     if len(found) != len(expected):

@@ -25,9 +25,11 @@ EACH = 4  # questions of a task
 def check_recipe(recipe: Recipe, questions: Sequence[Question] = ()) -> list[Finding]:
     """One finding for each cheat: whether the recipe's weighted reward ranks it below honest play.
 
-    Honest play is the true answer after a thought with every verifier's honest sentence. A cheat that knows
-    nothing (its answer is wrong, disguised or multiplied) must earn strictly less; padding around the right
-    answer may not earn more. questions: what to ask; without them, sample questions of the recipe's tasks.
+    Honest play is the true answer after a thought with every verifier's honest sentence. A cheating policy does
+    not know the answer: it plays every question once with the right one and once with a wrong one. It must earn
+    strictly less on average; of its completions none may earn more, and as much only where the right answer
+    stands there plainly (words to a grader that nobody reads change nothing).
+    questions: what to ask; without them, sample questions of the recipe's tasks.
     Verifiers read the sample's knowledge base: nothing is fetched.
     """
     opened = recipe.open_verifiers().items()
@@ -39,8 +41,13 @@ def check_recipe(recipe: Recipe, questions: Sequence[Question] = ()) -> list[Fin
         template = own.get(task) or prompts.load(task)
         layer = RewardLayer(verifiers, {task: template.answers}, max_error_rate=recipe.max_error_rate)
         for layer.step in sorted({0, int(recipe.grpo.get("max_steps") or 0)}):  # weights may follow a schedule
+            earnings: dict[str, list[tuple[float, float]]] = {}
             for number, question in enumerate(group[:EACH]):
-                _try(layer, template, question, problems, large=number == 0)
+                for name, earned in _try(layer, template, question, problems, large=number == 0).items():
+                    earnings.setdefault(name, []).extend(earned)
+            for name, pairs in earnings.items():
+                if name != "honest_play" and sum(earned for earned, _ in pairs) >= sum(best for _, best in pairs):
+                    problems[name].append(f"earns as much as honest play on {task}, whatever it answers")
     return [Finding(name, not found, found[0] if found else "") for name, found in problems.items()]
 
 
@@ -51,17 +58,18 @@ def questions_for(recipe: Recipe) -> list[Question]:
     for source in recipe.sources:
         name, task = str(source["name"]), source.get("task")
         of_source = [question for question in sample_questions("*") if question.source == name]
-        found += sample_questions(task, f"*/{task}") if isinstance(task, str) else of_source
-        if not found:
+        new = sample_questions(task, f"*/{task}") if isinstance(task, str) else of_source
+        if not new:
             raise Error(f"there are no sample questions of source {name!r}; give check_recipe some of your own")
+        found += new
     return found
 
 
 def _try(
     layer: RewardLayer, template: Template, question: Question, problems: dict[str, list[str]], *, large: bool
-) -> None:
+) -> dict[str, list[tuple[float, float]]]:
     """Score honest play and every cheat (the megabyte where `large`) on one question; enter what is wrong in
-    `problems`."""
+    `problems`. name -> what each of its plays earned, and honest play beside it."""
     truth = question.truth["answer"]
     judging = [entry.verifier for entry in layer.verifiers.values() if entry.verifier.applies(question)]
     sentences = [verifier.honest(question).thought for verifier in judging]
@@ -79,9 +87,12 @@ def _try(
                 texts.append(cheating)
     rows = layer.score([question] * len(texts), texts)
     best = rows[0]["reward"]
+    earnings: dict[str, list[float]] = {}
     for name, row in zip(tried, rows, strict=True):
+        earnings.setdefault(name, []).append(row["reward"] or 0.0)
         earned, plainly = row["reward"], row["answer"] is not None and row["answer"] == right
         if earned is None or best is None:
             problems[name].append(f"no reward on {question.id}: a verifier failed, or all abstained")
         elif name != "honest_play" and (earned > best or (earned == best and not plainly)):
             problems[name].append(f"earns {earned:.3g}, honest play {best:.3g}, on {question.id}")
+    return {name: [(amount, best or 0.0) for amount in earned] for name, earned in earnings.items()}

@@ -5,9 +5,6 @@ check_named("label").render()          what `rlvr verifiers check label` prints
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +13,7 @@ from rlvr import plugins, prompts
 from rlvr.testing import checks
 from rlvr.testing.checks import CHECKS, Finding
 from rlvr.testing.questions import by_task, embedded, sample_questions
+from rlvr.testing.trial import FAULTS
 from rlvr.types import Error, Question
 from rlvr.verifier import Verifier
 
@@ -68,7 +66,7 @@ def _applies(verifier: Verifier, questions: Sequence[Question]) -> bool:
     """Whether the verifier has anything to say of any question; one that fails is asked again by the checks."""
     try:
         return any(verifier.applies(question) for question in questions)
-    except Exception:
+    except FAULTS:
         return True
 
 
@@ -89,29 +87,17 @@ def _merge(findings: Sequence[tuple[str, Finding]]) -> Finding:
 def check_named(name_or_file: str) -> Report:
     """The report on a built-in or installed verifier, or on a file with one Verifier subclass in it. Options have
     their defaults, but `knowledge` is "sample": nothing is fetched."""
-    is_file = name_or_file.endswith(".py")
-    plugin = from_file(Path(name_or_file)) if is_file else plugins.load("verifiers", name_or_file, Verifier)
-    return run(embedded(plugin()))
+    if name_or_file.endswith(".py"):
+        plugin = plugins.load_file(Path(name_or_file), Verifier)
+    else:
+        plugin = plugins.load("verifiers", name_or_file, Verifier)
+    try:
+        verifier = plugin()
+    except FAULTS as error:
+        raise Error(f"{name_or_file} cannot be made of its defaults: {error!r}; give each option a good one") from error
+    return run(embedded(verifier))
 
 
 def check_all() -> list[Report]:
     """A report on every built-in verifier, by name."""
     return [check_named(name) for name, origin in sorted(plugins.names("verifiers").items()) if origin == "built in"]
-
-
-def from_file(path: Path) -> type[Verifier]:
-    """The one Verifier subclass of a file, which need not lie where plugins do."""
-    name = f"rlvr_checked_{path.stem}"  # beside what may be imported under the bare name
-    spec = importlib.util.spec_from_file_location(name, path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise Error(f"{path} is no file; name a verifier, or a .py file with one")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # pickle looks classes up there
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise Error(f"{path} does not load: {error!r}") from error
-    own = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
-    found = [c for c in own if issubclass(c, Verifier) and not inspect.isabstract(c)]
-    if len(found) != 1:
-        raise Error(f"{path} defines {len(found)} concrete subclasses of Verifier; it must define one")
-    return found[0]

@@ -6,6 +6,7 @@ earned less than the right one.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from rlvr.types import Completion, Question, Reason, Verdict
 from rlvr.verifier import Honest, Pair, Verifier
 
 LARGE = 100_000  # characters; above that a text is tried on one question only, and never timed
+# What is a verifier's own fault, if it raises it. (One that ends the process would end the check with success.)
+FAULTS = (Exception, SystemExit, asyncio.CancelledError)
 CHEATED = 4  # questions of a task that the cheats are tried on
 
 
@@ -62,7 +65,7 @@ class Trial:
                 if self.verifier.applies(question):
                     honest = self.verifier.honest(question)
                     self.attempts += attempts(index, question, self.template, honest, self.skipped)
-            except Exception as error:
+            except FAULTS as error:
                 self.faults.append(f"{question.id}: applies() or honest() failed: {error!r}")
         for attempt in self.attempts:
             started = time.perf_counter()
@@ -134,7 +137,7 @@ def ask(verifier: Verifier, pair: Pair) -> Verdict | Fault:
     """The verdict, or why there is none."""
     try:
         return checked(verifier.verify(*pair))
-    except Exception as error:
+    except FAULTS as error:
         return Fault(f"verify raised {error!r:.200}")
 
 
