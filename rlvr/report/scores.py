@@ -219,10 +219,17 @@ def headlines(report: Mapping[str, Any]) -> list[Headline]:
             model = MODELS[last_stage(report)]
             sentence = f"The {model} {does} the best shortcut{where} ({name}): {metric} {difference.sentence()}."
             found.append(Headline("Yes" if yes else "No", sentence))
-        found.append(_reading(report, task, mapping(beats), where))
+        if _shows_evidence(report, task):
+            found.append(_reading(report, task, mapping(beats), where))
     if not found and isinstance(report.get("headline"), str):
         return [Headline("", str(report["headline"]))]
     return found or [Headline("", "Not known: the run holds no comparison of its model with the shortcuts.")]
+
+
+def _shows_evidence(report: Mapping[str, Any], task: str) -> bool:
+    """Whether the task's prompts may show evidence: where shortcuts were scored, a vote of it is among them."""
+    baselines = mapping(report.get("baselines"))
+    return not baselines or task in mapping(baselines.get("evidence_vote"))
 
 
 def _reading(report: Mapping[str, Any], task: str, beats: Mapping[str, Any], where: str) -> Headline:
