@@ -23,7 +23,7 @@ from rlvr.source import write_atomically
 from rlvr.types import Error
 
 SCAFFOLD = Path(__file__).parent / "scaffold"
-NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
+NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def new_file(name: str, to: Path) -> list[Path]:
@@ -91,7 +91,8 @@ def _write(folder: Path, name: str, files: Mapping[str, str], packaged: bool) ->
 def _refuse(name: str) -> None:
     """Error for a name that cannot be a verifier's."""
     # YAML reads `yes` and `null` as something else than names.
-    if not NAME.fullmatch(name) or keyword.iskeyword(name) or yaml.safe_load(name) != name:
+    parted = not name.endswith("_") and "__" not in name  # else it is no name for a distribution
+    if not (NAME.fullmatch(name) and parted) or keyword.iskeyword(name) or yaml.safe_load(name) != name:
         raise Error(f"{name!r} cannot be a verifier's name: lower-case letters, digits and _, as in codon_bias")
     if name in OWN_COLUMNS + TRAINER_COLUMNS + EVALUATION_COLUMNS:
         raise Error(f"{name!r} is a column of the rollouts; choose another name")

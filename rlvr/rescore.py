@@ -56,6 +56,7 @@ def rescore(saved: Path, verifiers: Sequence[str], recipe: str | None, out: Path
     if out.resolve() in {file.resolve() for file in files} or (saved.is_dir() and saved in out.parents):
         raise Error(f"--out {out} lies among the rollouts that are read; choose another place")
     asked = _recipe(saved, verifiers, recipe)
+    asked.open_verifiers()  # a mistake in them shows before anything is read
     wanted = {row["question_id"] for file in files for row in _rows(file, ["question_id"])}
     questions = _questions(asked, wanted)
     if not questions:
