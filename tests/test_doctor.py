@@ -290,7 +290,7 @@ def template(edit: Callable[[str], str]) -> str:
             "template_keeps_the_answer",
             template(lambda t: t.replace("message['content']", "message['content'].split('</think>')[-1]")),
         ),
-        ("prompt_opens_the_whole", template(lambda t: t.replace("assistant\n{%", "user\n{%"))),
+        ("prompt_opens_the_whole", template(lambda t: t.replace("<|im_start|>assistant", "<|im_start|><|im_start|>"))),
     ],
 )
 def test_templates(model: Path, name: str, chat: str) -> None:

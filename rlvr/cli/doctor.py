@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlvr.cli.printing import Json, print_rows
+from rlvr.cli.printing import Json
 
 if TYPE_CHECKING:
     from rlvr.doctor.examination import Diagnosis
@@ -63,6 +63,9 @@ def _print(diagnosis: Diagnosis) -> None:
         )
     if found["findings"]:
         print()
-        print_rows(found["findings"])
+    for finding in found["findings"]:
+        print(f"{finding['severity']}: {finding['check']}: {finding['message']}")
+        if finding["link"]:
+            print(f"    {finding['link']}")
     counts = [f"{sum(f['severity'] == s for f in found['findings'])} to {s}" for s in ("refuse", "warn")]
     print(f"\n{found['checks']} checks: {', '.join(counts)}\n{'go' if found['go'] else 'no-go'}")

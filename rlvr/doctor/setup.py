@@ -114,7 +114,7 @@ def open_setup(recipe: Recipe, processes: int, machine: Machine) -> tuple[Setup,
     sft = stage("sft", lambda: _config(SFTConfig, "sft", recipe, hardware)) if recipe.sft else None
     path = stage("model", models.resolve, recipe.model)
     config = stage("model", lambda p: _loaded(recipe.model, AutoConfig, p), path)
-    tokenizer = stage("model", lambda p: _loaded(recipe.model, AutoTokenizer, p), path)
+    tokenizer = stage("model", lambda p, _: _loaded(recipe.model, AutoTokenizer, p), path, config)
     size = stage("lora", lambda c: _size(c, recipe), config)
     stage("verifiers", recipe.open_verifiers)
     asked = stage("data", lambda: gather(recipe)[1])
