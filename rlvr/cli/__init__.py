@@ -9,6 +9,7 @@
     rlvr evaluate RECIPE [key=value ...] [--adapter DIR] [--final] --out DIR
     rlvr score RUN_OR_ROLLOUTS [--verifier NAME:key=value,... ...] --out FILE.parquet
     rlvr report RUN
+    rlvr export RUN --to DIR [--merged]
 
 Exit codes: 0, 1 (failed: one line on stderr says what, where and what to do), 2 (bad arguments).
 What needs torch or pandas is imported by the commands that need it, so that `rlvr --help` is quick.
@@ -23,7 +24,7 @@ from typing import Annotated
 import typer
 
 import rlvr
-from rlvr.cli import audit, data, doctor, knowledge, models, runs, verifiers
+from rlvr.cli import audit, data, doctor, export, knowledge, models, runs, verifiers
 from rlvr.types import Error
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ app.command()(doctor.doctor)
 app.command()(runs.evaluate)
 app.command()(runs.score)
 app.command()(runs.report)
+app.command()(export.export)
 
 
 def _version(asked: bool) -> None:
