@@ -108,10 +108,9 @@ def test_every_rlvr_command_named_exists() -> None:
     from rlvr import cli
 
     group = get_command(cli.app)
-    for words in re.findall(
-        r"\brlvr ((?:models|data|verifiers|knowledge|evaluate|score|report)(?: (?:list|pull|show|audit|new|check|build))?)\b",
-        README,
-    ):
+    groups, actions = "models|data|verifiers|knowledge", "list|pull|show|audit|new|check|build"
+    single = "doctor|evaluate|score|report|export|launch"
+    for words in re.findall(rf"\brlvr ((?:{groups}|{single})(?: (?:{actions}))?)\b", README):
         command = group
         for word in words.split():
             command = command.commands[word]  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@
     rlvr score RUN_OR_ROLLOUTS [--verifier NAME:key=value,... ...] --out FILE.parquet
     rlvr report RUN
     rlvr export RUN --to DIR [--merged]
+    rlvr launch RECIPE [key=value ...] --print --topology ddp:8
 
 Exit codes: 0, 1 (failed: one line on stderr says what, where and what to do), 2 (bad arguments).
 What needs torch or pandas is imported by the commands that need it, so that `rlvr --help` is quick.
@@ -24,7 +25,7 @@ from typing import Annotated
 import typer
 
 import rlvr
-from rlvr.cli import audit, data, doctor, export, knowledge, models, runs, verifiers
+from rlvr.cli import audit, data, doctor, export, knowledge, launch, models, runs, verifiers
 from rlvr.types import Error
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ app.command()(runs.evaluate)
 app.command()(runs.score)
 app.command()(runs.report)
 app.command()(export.export)
+app.command()(launch.launch)
 
 
 def _version(asked: bool) -> None:
