@@ -108,9 +108,9 @@ def test_every_rlvr_command_named_exists() -> None:
     from rlvr import cli
 
     group = get_command(cli.app)
-    groups = "models|data|verifiers|knowledge|evaluate|score|report"
-    leaves = "list|pull|show|audit|new|check|build"
-    for words in re.findall(rf"\brlvr ((?:{groups})(?: (?:{leaves}))?)\b", README):
+    groups, actions = "models|data|verifiers|knowledge", "list|pull|show|audit|new|check|build"
+    single = "doctor|evaluate|score|report|export|launch"
+    for words in re.findall(rf"\brlvr ((?:{groups}|{single})(?: (?:{actions}))?)\b", README):
         command = group
         for word in words.split():
             command = command.commands[word]  # type: ignore[attr-defined]

@@ -5,9 +5,12 @@
     rlvr data audit RECIPE [key=value ...] | SOURCE[:key=value,...] ... [--split validation|test]
     rlvr verifiers list | check NAME_OR_FILE | check --all | new NAME [--package]
     rlvr knowledge build | show
+    rlvr doctor RECIPE [key=value ...] [--processes N] [--ask N]
     rlvr evaluate RECIPE [key=value ...] [--adapter DIR] [--final] --out DIR
     rlvr score RUN_OR_ROLLOUTS [--verifier NAME:key=value,... ...] --out FILE.parquet
     rlvr report RUN
+    rlvr export RUN --to DIR [--merged]
+    rlvr launch RECIPE [key=value ...] --print --topology ddp:8
 
 Exit codes: 0, 1 (failed: one line on stderr says what, where and what to do), 2 (bad arguments).
 What needs torch or pandas is imported by the commands that need it, so that `rlvr --help` is quick.
@@ -22,7 +25,7 @@ from typing import Annotated
 import typer
 
 import rlvr
-from rlvr.cli import audit, data, knowledge, models, runs, verifiers
+from rlvr.cli import audit, data, doctor, export, knowledge, launch, models, runs, verifiers
 from rlvr.types import Error
 
 app = typer.Typer(
@@ -33,9 +36,12 @@ app.add_typer(data.app, name="data")
 data.app.command("audit")(audit.audit)
 app.add_typer(verifiers.app, name="verifiers")
 app.add_typer(knowledge.app, name="knowledge")
+app.command()(doctor.doctor)
 app.command()(runs.evaluate)
 app.command()(runs.score)
 app.command()(runs.report)
+app.command()(export.export)
+app.command()(launch.launch)
 
 
 def _version(asked: bool) -> None:
