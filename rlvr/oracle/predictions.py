@@ -1,6 +1,6 @@
 """A table of a model's predictions as an oracle: what `rlvr oracle fit` writes, or any virtual-cell model.
 
-    rlvr score ROLLOUTS --verifier oracle:predictions=FILE
+rlvr score ROLLOUTS --verifier oracle:predictions=FILE
 """
 
 from __future__ import annotations
