@@ -92,7 +92,8 @@ def scored(found: HeldOut, table: pd.DataFrame, base: KnowledgeBase) -> dict[str
     annotations = base.annotations()
     names = sorted(set(found.rows["perturbation"]))
     learnt = sorted(set(table.loc[table["split"] == "train", "perturbation"]))
-    partner = dict(zip(names, annotations.partners(names, learnt).any(axis=1).tolist(), strict=True))
+    related = np.asarray(annotations.partners(names, learnt).any(axis=1))
+    partner = dict(zip(names, related.tolist(), strict=True))
     core = dict(zip(names, annotations.core(names).tolist(), strict=True))
     has, is_core = (found.rows["perturbation"].map(fact).to_numpy(dtype=np.bool_) for fact in (partner, core))
     everything = np.ones(len(found.rows), dtype=np.bool_)
@@ -111,16 +112,19 @@ def scored(found: HeldOut, table: pd.DataFrame, base: KnowledgeBase) -> dict[str
             for name in chosen
         } | {"perturbations": len(set(found.rows.loc[keep, "perturbation"]))}
         for other in chosen[1:]:
-            pair = (found.system(name, keep) for name in ("oracle", other))
-            difference = metrics.compare(task, *pair, resamples=RESAMPLES)["auroc_macro_gene"]
-            report[stratum][f"oracle - {other}"] = difference
+            report[stratum][f"oracle - {other}"] = gain(found, other, keep)
     for other in ("complex_partners", "neighbour_vote"):
-        pair = (found.system(name, everything) for name in ("oracle", other))
-        report["all"][f"oracle - {other}"] = metrics.compare(task, *pair, resamples=RESAMPLES)["auroc_macro_gene"]
-    truth = (found.rows["label"] == LABELS[found.task][0]).to_numpy(dtype=np.float64)
+        report["all"][f"oracle - {other}"] = gain(found, other, everything)
+    truth = np.asarray(found.rows["label"] == LABELS[found.task][0], dtype=np.float64)
     report["ece"] = calibration.ece(found.systems["oracle"][:, 0], truth)
     report["reliability"] = calibration.reliability(found.systems["oracle"][:, 0], truth)
     return report
+
+
+def gain(found: HeldOut, other: str, keep: NDArray[np.bool_]) -> metrics.Interval:
+    """What the oracle has over another system, on the same resamples."""
+    first, second = found.system("oracle", keep), found.system(other, keep)
+    return metrics.compare(f"perturbation/{found.task}", first, second, resamples=RESAMPLES)["auroc_macro_gene"]
 
 
 def measure(context: str, final: bool) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def _stack(
     scaled = plain.to_numpy(dtype=np.float64) / unit
     table = np.hstack([scaled, 0.2 * scaled / spread[:, None]])
     names = [*plain.columns, *(f"{name} / spread" for name in plain.columns)]
-    label = (rows["label"] == LABELS[task][0]).to_numpy(dtype=np.float64)
+    label = np.asarray(rows["label"] == LABELS[task][0], dtype=np.float64)
     readout = rows["g"].to_numpy()
     centred, target, weight = within(table[train], label[train], readout[train], fold[train])
     score = np.empty(len(rows))
@@ -130,10 +130,10 @@ def _stack(
     p[far | new] = np.nan
     held = rows[[*KEY, "split"]].assign(p=p).reset_index(drop=True)
     why = {
-        "perturbation without annotated relatives in training": int(far.sum()),
+        "no annotated relative in training": int(far.sum()),
         "readout unseen": int((~far & new).sum()),
     }
-    logistic = (float(model.intercept_[0]), *(float(c) for c in model.coef_[0]))
+    logistic = (float(model.intercept_[0]), float(model.coef_[0, 0]), float(model.coef_[0, 1]))
     return Fitted(held, dict(zip(names, weights.tolist(), strict=True)), logistic, why)
 
 
