@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from rlvr.knowledge import KnowledgeBase
 from rlvr.oracle import Predictions, calibration
 from rlvr.oracle.fitted import FOLDS, fit, within
+from rlvr.oracle.similarity import Annotated, kernels
+from rlvr.oracle.votes import Measured, Votes
 from rlvr.types import Error
 
 BASE = KnowledgeBase.open("sample")
@@ -70,16 +72,28 @@ def test_held_out_labels_change_nothing(fitted):
         pd.testing.assert_frame_equal(other.predictions, found[task].predictions)
 
 
-def test_a_training_perturbations_own_labels_do_not_reach_its_features():
-    """Only the weights and the logistic fit, a handful of numbers, see them: the votes of its fold do not."""
-    tables = planted()
-    gene = tables["effect"]["perturbation"].iloc[0]
-    turned = tables["effect"].copy()
-    own = turned["perturbation"] == gene
-    turned.loc[own, "label"] = turned.loc[own, "label"].map({"yes": "no", "no": "yes"})
-    first, second = (fit({"effect": table}, BASE)["effect"].predictions for table in (tables["effect"], turned))
-    order = [frame.loc[own.to_numpy(), "p"].rank().to_numpy() for frame in (first, second)]
-    assert np.corrcoef(*order)[0, 1] > 0.9
+def test_votes_do_not_see_what_is_asked_about():
+    """What is said of a perturbation is the same to the last bit whatever its own labels are."""
+    effect = planted()["effect"]
+    symbols = [tuple(sorted(set(effect[name]))) for name in ("perturbation", "readout")]
+    places = [pd.Series(range(len(held)), index=list(held)) for held in symbols]
+    p, g = (place[effect[c]].to_numpy() for place, c in zip(places, ("perturbation", "readout"), strict=True))
+    value = (effect["label"] == "yes").to_numpy(dtype=np.float32)
+    known = np.arange(len(symbols[0])) % 5 != 0
+    asked = ~known[p]
+    votes = Votes(*(Annotated(BASE, held) for held in symbols))
+    first, second = (
+        votes.features({"effect": Measured(p, g, table)}, known, p[asked], g[asked])
+        for table in (value, np.where(asked, 1 - value, value).astype(np.float32))
+    )
+    assert first.keys() == second.keys()
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_nothing_votes_for_itself_under_another_name():
+    genes = Annotated(BASE, ("ZAP70", "LCK", "ZAP70"))
+    assert all(kernel[0, 2] == 0 == kernel[0, 0] for kernel in kernels(genes).values())
+    assert kernels(genes)["mix"][0, 1] > 0
 
 
 def test_unknown_genes_and_readouts_are_abstained_on_and_counted(tmp_path, make_question):
@@ -129,7 +143,8 @@ def test_centring_hides_a_rows_own_label():
     readout, fold = np.repeat(np.arange(30), 50), np.tile(np.arange(50) % FOLDS, 30)
     label = (rng.random(1500) < 0.3).astype(float)
     rest = np.array([label[(readout == g) & (fold != f)].mean() for g, f in zip(readout, fold, strict=True)])
-    assert np.corrcoef(rest, label)[0, 1] < -0.05
+    means = [np.array([values[readout == g].mean() for g in readout]) for values in (rest, label)]
+    assert np.corrcoef(rest - means[0], label - means[1])[0, 1] < -0.05
     centred, _, weight = within(rest[:, None], label, readout, fold)
     assert np.abs(centred).max() < 1e-12
     for g in range(30):  # every readout and fold counts as one, and only pairs count

@@ -5,6 +5,7 @@
     rlvr data audit RECIPE [key=value ...] | SOURCE[:key=value,...] ... [--split validation|test]
     rlvr verifiers list | check NAME_OR_FILE | check --all | new NAME [--package]
     rlvr knowledge build | show
+    rlvr oracle fit SOURCE... --out DIR | calibrate EXPORT SOURCE... --out DIR | predict PAIRS SOURCE... --out FILE
     rlvr evaluate RECIPE [key=value ...] [--adapter DIR] [--final] --out DIR
     rlvr score RUN_OR_ROLLOUTS [--verifier NAME:key=value,... ...] --out FILE.parquet
     rlvr report RUN
@@ -22,7 +23,7 @@ from typing import Annotated
 import typer
 
 import rlvr
-from rlvr.cli import audit, data, knowledge, models, runs, verifiers
+from rlvr.cli import audit, data, knowledge, models, oracle, runs, verifiers
 from rlvr.types import Error
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app.add_typer(data.app, name="data")
 data.app.command("audit")(audit.audit)
 app.add_typer(verifiers.app, name="verifiers")
 app.add_typer(knowledge.app, name="knowledge")
+app.add_typer(oracle.app, name="oracle")
 app.command()(runs.evaluate)
 app.command()(runs.score)
 app.command()(runs.report)
