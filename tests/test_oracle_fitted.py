@@ -196,3 +196,21 @@ def test_on_perturbqa_it_beats_the_vote_of_its_neighbours_on_validation(monkeypa
     truth = (table.loc[held.index, "label"] == "up").to_numpy(dtype=float)
     known = held["p"].notna().to_numpy()
     assert calibration.ece(held["p"].to_numpy()[known], truth[known]) < 0.06
+
+
+@pytest.mark.perturbqa
+def test_the_command_predicts_and_leaves_cells_empty_where_it_abstains(tmp_path, monkeypatch):
+    from rlvr.cli import main
+
+    pairs = tmp_path / "pairs.csv"
+    rows = ["AATF,NOSUCHREADOUT", "NOSUCHGENE,HSPA8", "PSMB5,HSPA8"]
+    pairs.write_text("context,perturbation,readout\n" + "".join(f"k562,{row}\n" for row in rows))
+    out, source = tmp_path / "p.csv", "perturbqa:context=k562,task=direction,evidence=0"
+    asked = ["rlvr", "oracle", "predict", str(pairs), source, "--task", "direction", "--out", str(out)]
+    monkeypatch.setattr("sys.argv", asked)
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert not done.value.code
+    found = pd.read_csv(out)
+    assert found["p"].isna().tolist() == [True, True, False]
+    assert 0 < found["p"].iloc[2] < 1

@@ -99,7 +99,10 @@ def predict(
     task: Annotated[Literal["effect", "direction"], typer.Option()],
     noncommercial: Corum = False,
 ) -> None:
-    """Predict pairs of perturbations that the training split does not hold. p is empty where the oracle abstains."""
+    """Predict pairs from the training split, less whatever it holds of the perturbations that are asked about.
+
+    p is empty where the oracle abstains.
+    """
     import pandas as pd
 
     from rlvr.knowledge import KnowledgeBase
@@ -115,7 +118,11 @@ def predict(
         raise Error(f"{pairs}: context {strange[0]!r} is not measured; the sources have {', '.join(measured)}")
     parts = []
     for context, rows in wanted.items():
-        tables = {name: held[held["split"] == "train"] for name, held in measured[context].items()}
+        own = set(rows["perturbation"])
+        tables = {
+            name: held[(held["split"] == "train") & ~held["perturbation"].isin(own)]
+            for name, held in measured[context].items()
+        }
         if task not in tables:
             raise Error(f"{context}: the sources do not ask {task} of it; add the source that does")
         tables[task] = pd.concat([tables[task], rows], ignore_index=True)

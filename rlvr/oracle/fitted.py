@@ -70,7 +70,7 @@ def fit(
     for task, (positive, _) in LABELS.items():
         own = rows[(rows["task"] == task) & rows["known"]]
         if len(own):
-            value = (own["label"] == positive).to_numpy(dtype=np.float32)
+            value = np.asarray(own["label"] == positive, dtype=np.float32)
             measured[task] = Measured(own["p"].to_numpy(), own["g"].to_numpy(), value)
     learnt = np.zeros(len(genes.symbols), dtype=np.bool_)
     learnt[rows.loc[rows["known"], "p"]] = True
@@ -90,9 +90,9 @@ def fit(
     near = (votes.kernels["mix"] * learnt).max(axis=1) > 0
     found = {}
     for task in measured:
-        own = rows["task"] == task
+        asks = (rows["task"] == task).to_numpy()
         seen = np.bincount(measured[task].readout, minlength=len(targets.symbols)) > 0
-        found[task] = _stack(rows[own], features[own], fold[rows.loc[own, "p"]], near, seen, task)
+        found[task] = _stack(rows[asks], features[asks], fold[rows["p"].to_numpy()[asks]], near, seen, task)
     return found
 
 
@@ -106,7 +106,7 @@ def _stack(
 ) -> Fitted:
     rate = np.clip(features[f"rate:{task}"].to_numpy(dtype=np.float64), 1e-4, 1 - 1e-4)
     spread = np.sqrt(rate * (1 - rate) + FLOOR)
-    plain = features[[c for c in features if not c.startswith("rate:")]]
+    plain = features[[c for c in features if not str(c).startswith("rate:")]]
     train = fold >= 0
     unit = plain[train].std().to_numpy(dtype=np.float64) + 1e-9
     scaled = plain.to_numpy(dtype=np.float64) / unit
