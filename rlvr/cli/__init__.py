@@ -6,6 +6,7 @@
     rlvr verifiers list | check NAME_OR_FILE | check --all | new NAME [--package]
     rlvr knowledge build | show
     rlvr doctor RECIPE [key=value ...] [--processes N] [--ask N]
+    rlvr oracle fit SOURCE... --out DIR | calibrate EXPORT SOURCE... --out DIR | predict PAIRS SOURCE... --out FILE
     rlvr evaluate RECIPE [key=value ...] [--adapter DIR] [--final] --out DIR
     rlvr score RUN_OR_ROLLOUTS [--verifier NAME:key=value,... ...] --out FILE.parquet
     rlvr report RUN
@@ -25,7 +26,7 @@ from typing import Annotated
 import typer
 
 import rlvr
-from rlvr.cli import audit, data, doctor, export, knowledge, launch, models, runs, verifiers
+from rlvr.cli import audit, data, doctor, export, knowledge, launch, models, oracle, runs, verifiers
 from rlvr.types import Error
 
 app = typer.Typer(
@@ -37,6 +38,7 @@ data.app.command("audit")(audit.audit)
 app.add_typer(verifiers.app, name="verifiers")
 app.add_typer(knowledge.app, name="knowledge")
 app.command()(doctor.doctor)
+app.add_typer(oracle.app, name="oracle")
 app.command()(runs.evaluate)
 app.command()(runs.score)
 app.command()(runs.report)

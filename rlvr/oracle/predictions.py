@@ -1,16 +1,11 @@
-"""What would happen, according to something other than the question's own measurement.
+"""A table of a model's predictions as an oracle: what `rlvr oracle fit` writes, or any virtual-cell model.
 
-    rlvr score ROLLOUTS --verifier oracle      asks one of these for the probability of each answer
-
-An oracle gives, for each question, the probability of each label, or None where it knows nothing. What
-rewards a training question must come from a fit without that question's perturbation: `Neighbours` are
-cross-fitted by the source; whoever writes a table of `Predictions` has to see to it.
+rlvr score ROLLOUTS --verifier oracle:predictions=FILE
 """
 
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,52 +17,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rlvr import tables
+from rlvr.oracle.base import KEY, LABELS, Belief, Oracle
 from rlvr.types import Error, Question
 
-Belief = Mapping[str, float]
-
-# The labels of each task that an oracle is asked about; `p` in a table is the probability of the first.
-LABELS = {
-    "perturbation/effect": ("yes", "no"),
-    "perturbation/direction": ("up", "down"),
-    "perturbation/response": ("none", "up", "down"),
-}
-KEY = ("context", "perturbation", "readout")
 TOLERANCE = 0.01  # how far from 1 a row's probabilities may sum: files hold rounded numbers
-
-
-class Oracle(ABC):
-    """`says` opens the statement of its evidence, as in "related knockdowns say up 0.80"."""
-
-    name: ClassVar[str]
-    says: ClassVar[str]
-
-    @property
-    def version(self) -> str:
-        """Changes whenever its answers may."""
-        return "1"
-
-    @abstractmethod
-    def probabilities(self, questions: Sequence[Question]) -> list[Belief | None]:
-        """For each question, label -> probability in [0, 1]; None where it is not covered."""
-
-    def source(self, question: Question) -> str:
-        """What a piece of evidence names as its source."""
-        return f"{self.name} {self.version}"
-
-
-@dataclass(frozen=True)
-class Neighbours(Oracle):
-    """The vote of related training perturbations, which the source put into `truth["neighbours"]`."""
-
-    name: ClassVar[str] = "neighbours"
-    says: ClassVar[str] = "related knockdowns say"
-
-    def probabilities(self, questions: Sequence[Question]) -> list[Belief | None]:
-        return [question.truth.get("neighbours") for question in questions]
-
-    def source(self, question: Question) -> str:
-        return question.source
 
 
 @dataclass(frozen=True)

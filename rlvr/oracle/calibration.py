@@ -1,0 +1,88 @@
+"""Whether a probability means what it says: calibration, its error, and what is left when an oracle keeps silent.
+
+    rlvr oracle calibrate PREDICTIONS SOURCE --out DIR
+
+Expected calibration error: Guo et al., ICML 2017, arXiv 1706.04599; ten bins of equal width. Temperature scaling here
+has an intercept as well (Platt 1999): the base rate of the calibration rows need not be that of the model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+
+from rlvr.source import write_atomically
+from rlvr.types import Error
+
+Floats = NDArray[np.float64]
+Method = Literal["isotonic", "temperature"]
+BINS, LEAST = 10, 20
+EDGE = 1e-4  # probabilities are kept this far from 0 and 1: no finite table supports certainty
+
+
+def calibrate(p: Floats, truth: Floats, asked: Floats, method: Method) -> Floats:
+    """`asked` [m] made into calibrated probabilities, learnt from p [n] and truth [n] (0 or 1) of other rows. Errors:
+    too few rows, or one label only."""
+    if len(p) < LEAST or len(set(truth.tolist())) < 2:
+        raise Error(f"calibration: {len(p)} rows with {len(set(truth.tolist()))} labels; give {LEAST} rows, and both")
+    if method == "isotonic":
+        fitted = IsotonicRegression(y_min=EDGE, y_max=1 - EDGE, out_of_bounds="clip").fit(p, truth)
+        return np.asarray(fitted.predict(asked), dtype=np.float64)
+    model = LogisticRegression(C=1e6).fit(_logit(p)[:, None], truth)
+    return np.asarray(model.predict_proba(_logit(asked)[:, None])[:, 1], dtype=np.float64)
+
+
+def reliability(p: Floats, truth: Floats) -> list[dict[str, float]]:
+    """For each of ten bins that holds rows: their number, mean probability, and share of true ones."""
+    place = np.minimum((p * BINS).astype(int), BINS - 1)
+    held = [(number, place == number) for number in range(BINS)]
+    return [
+        {"bin": number / BINS, "n": int(rows.sum()), "said": float(p[rows].mean()), "found": float(truth[rows].mean())}
+        for number, rows in held
+        if rows.any()
+    ]
+
+
+def ece(p: Floats, truth: Floats) -> float:
+    """Expected calibration error: the mean gap between what is said and found, bins weighted by their rows."""
+    if not len(p):
+        raise Error("calibration: no rows; give at least one prediction with its label")
+    return sum(b["n"] * abs(b["said"] - b["found"]) for b in reliability(p, truth)) / len(p)
+
+
+def coverage(p: Floats, truth: Floats, steps: int = 20) -> list[dict[str, float]]:
+    """Accuracy when only the surest share of the rows is answered, for growing shares."""
+    order = np.argsort(-np.abs(p - 0.5), kind="stable")
+    right = np.cumsum(((p > 0.5) == (truth > 0.5))[order])
+    sizes = sorted({max(1, round(len(p) * step / steps)) for step in range(1, steps + 1)})
+    return [{"share": n / len(p), "n": n, "accuracy": float(right[n - 1] / n)} for n in sizes]
+
+
+def plot(p: Floats, truth: Floats, path: Path, title: str) -> None:
+    """The reliability diagram and the coverage curve, as one PNG."""
+    import io
+
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    bins, curve = reliability(p, truth), coverage(p, truth)
+    left.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    left.plot([b["said"] for b in bins], [b["found"] for b in bins], marker="o")
+    left.set(xlabel="probability said", ylabel="share found", title=f"{title}: ECE {ece(p, truth):.3f}, n = {len(p)}")
+    right.plot([c["share"] for c in curve], [c["accuracy"] for c in curve])
+    right.set(xlabel="share answered, surest first", ylabel="accuracy", title="coverage")
+    out: Any = io.BytesIO()
+    figure.savefig(out, format="png", dpi=120)
+    write_atomically(path, out.getvalue())
+
+
+def _logit(p: Floats) -> Floats:
+    inside = np.clip(p, EDGE, 1 - EDGE)
+    found: Floats = np.log(inside / (1 - inside))
+    return found

@@ -1,0 +1,216 @@
+"""The fitted oracle: it finds planted relations, keeps held-out labels out, abstains, and says what it means."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlvr.knowledge import KnowledgeBase
+from rlvr.oracle import Predictions, calibration
+from rlvr.oracle.fitted import FOLDS, fit, within
+from rlvr.oracle.similarity import Annotated, kernels
+from rlvr.oracle.votes import Measured, Votes
+from rlvr.types import Error
+
+BASE = KnowledgeBase.open("sample")
+SPLITS = ("train", "train", "train", "validation")
+
+
+def planted(seed=0, readouts=12):
+    """Effect and direction of 80 genes of the sample on made-up readouts: those that carry the first of two common
+    terms raise the even readouts, and leave the others alone; others lower the odd ones now and then."""
+    rng = np.random.default_rng(seed)
+    genes = [gene for gene in BASE.symbols() if len(BASE.terms(gene)) > 5]
+    counts = pd.Series([term for gene in genes for term in BASE.terms(gene)]).value_counts()
+    term = next(t for t in counts.index if 0.2 * len(genes) < counts[t] < 0.5 * len(genes))
+    chosen = rng.permutation(genes)[:80]
+    effect, direction = [], []
+    for place, gene in enumerate(chosen):
+        carries = term in BASE.terms(gene)
+        for readout in range(readouts):
+            changes = rng.random() < (0.85 if carries == (readout % 2 == 0) else 0.15)
+            key = (gene, f"READOUT{readout}", "made", SPLITS[place % 4])
+            effect.append((*key, "yes" if changes else "no"))
+            if changes:
+                direction.append((*key, "up" if rng.random() < (0.9 if carries else 0.1) else "down"))
+    columns = ["perturbation", "readout", "context", "split", "label"]
+    return {"effect": pd.DataFrame(effect, columns=columns), "direction": pd.DataFrame(direction, columns=columns)}
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    tables = planted()
+    return tables, fit(tables, BASE)
+
+
+def ranked(frame, label, split):
+    """Share of pairs of one readout, one of each label, that p orders rightly."""
+    frame = frame.assign(label=label.to_numpy())[frame["split"] == split]
+    won = []
+    for _, rows in frame.groupby("readout"):
+        yes, no = (rows.loc[rows["label"].isin(names), "p"].to_numpy() for names in (("yes", "up"), ("no", "down")))
+        won += (yes[:, None] > no[None, :]).ravel().tolist()
+    return float(np.mean(won))
+
+
+@pytest.mark.parametrize("task", ["effect", "direction"])
+def test_a_planted_relation_is_found_on_held_out_perturbations(fitted, task):
+    tables, found = fitted
+    assert ranked(found[task].predictions, tables[task]["label"], "validation") > 0.65
+
+
+def test_held_out_labels_change_nothing(fitted):
+    tables, found = fitted
+    flipped = {}
+    for task, table in tables.items():
+        names = {"yes": "no", "no": "yes", "up": "down", "down": "up"}
+        flipped[task] = table.assign(label=table["label"].where(table["split"] == "train", table["label"].map(names)))
+    for task, other in fit(flipped, BASE).items():
+        pd.testing.assert_frame_equal(other.predictions, found[task].predictions)
+
+
+def test_votes_do_not_see_what_is_asked_about():
+    """What is said of a perturbation is the same to the last bit whatever its own labels are."""
+    effect = planted()["effect"]
+    symbols = [tuple(sorted(set(effect[name]))) for name in ("perturbation", "readout")]
+    places = [pd.Series(range(len(held)), index=list(held)) for held in symbols]
+    p, g = (place[effect[c]].to_numpy() for place, c in zip(places, ("perturbation", "readout"), strict=True))
+    value = (effect["label"] == "yes").to_numpy(dtype=np.float32)
+    known = np.arange(len(symbols[0])) % 5 != 0
+    asked = ~known[p]
+    votes = Votes(*(Annotated(BASE, held) for held in symbols))
+    first, second = (
+        votes.features({"effect": Measured(p, g, table)}, known, p[asked], g[asked])
+        for table in (value, np.where(asked, 1 - value, value).astype(np.float32))
+    )
+    assert first.keys() == second.keys()
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_nothing_votes_for_itself_under_another_name():
+    genes = Annotated(BASE, ("ZAP70", "LCK", "ZAP70"))
+    assert all(kernel[0, 2] == 0 == kernel[0, 0] for kernel in kernels(genes).values())
+    assert kernels(genes)["mix"][0, 1] > 0
+
+
+def test_unknown_genes_and_readouts_are_abstained_on_and_counted(tmp_path, make_question):
+    tables = planted()
+    effect = tables["effect"]
+    strange = effect[effect["split"] == "validation"].iloc[:3].copy()
+    strange["perturbation"] = ["NOSUCHGENE", "NOSUCHGENE", strange["perturbation"].iloc[2]]
+    strange["readout"] = ["READOUT0", "READOUT1", "NEVERSEEN"]
+    found = fit({"effect": pd.concat([effect, strange], ignore_index=True)}, BASE)["effect"]
+    assert found.predictions["p"].tail(3).isna().all()
+    assert dict(found.abstained) == {"no annotated relative in training": 2, "readout unseen": 1}
+    found.covered().to_parquet(tmp_path / "effect.parquet")
+    told = Predictions(str(tmp_path / "effect.parquet"))
+    asked = [
+        make_question(
+            {"perturbation": row.perturbation, "readout": row.readout}, {"context": "made"}, task="perturbation/effect"
+        )
+        for row in (effect.iloc[0], strange.iloc[0], strange.iloc[2])
+    ]
+    known, *unknown = told.probabilities(asked)
+    assert known["yes"] == found.predictions["p"].iloc[0]
+    assert unknown == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: {}, "no table"),
+        (lambda t: {"profile": t["effect"]}, "'profile' cannot be fitted; give effect or direction"),
+        (lambda t: {"effect": t["effect"].assign(label="up")}, "label is none of yes, no"),
+        (lambda t: {"effect": t["effect"].assign(split="test")}, "0 perturbations in train"),
+        (lambda t: {"effect": t["effect"].assign(context=["a"] + ["b"] * (len(t["effect"]) - 1))}, "one context"),
+        (
+            lambda t: {"effect": t["effect"], "direction": t["direction"].assign(split="train")},
+            "is in training and held out",
+        ),
+    ],
+)
+def test_faults_say_what_is_wrong(change, said):
+    with pytest.raises(Error, match=said):
+        fit(change(planted()), BASE)
+
+
+def test_centring_hides_a_rows_own_label():
+    """A feature that is the rate of the other folds gives a label away, and nothing is left of it within one."""
+    rng = np.random.default_rng(0)
+    readout, fold = np.repeat(np.arange(30), 50), np.tile(np.arange(50) % FOLDS, 30)
+    label = (rng.random(1500) < 0.3).astype(float)
+    rest = np.array([label[(readout == g) & (fold != f)].mean() for g, f in zip(readout, fold, strict=True)])
+    means = [np.array([values[readout == g].mean() for g in readout]) for values in (rest, label)]
+    assert np.corrcoef(rest - means[0], label - means[1])[0, 1] < -0.05
+    centred, _, weight = within(rest[:, None], label, readout, fold)
+    assert np.abs(centred).max() < 1e-12
+    for g in range(30):  # every readout and fold counts as one, and only pairs count
+        for f in range(FOLDS):
+            rows = (readout == g) & (fold == f)
+            positive = label[rows].sum()
+            pairs = positive * (rows.sum() - positive)
+            assert weight[rows] == pytest.approx(rows.sum() / pairs if pairs else 0.0)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000), slope=st.floats(0.3, 4.0))
+def test_calibration_mends_overconfidence_and_keeps_the_order(seed, slope):
+    rng = np.random.default_rng(seed)
+    true = rng.uniform(-2, 2, 4000)
+    truth = (rng.random(4000) < 1 / (1 + np.exp(-true))).astype(float)
+    said = 1 / (1 + np.exp(-slope * true - 0.5))
+    learn, asked = slice(0, 3000), slice(3000, None)
+    for method in ("isotonic", "temperature"):
+        made = calibration.calibrate(said[learn], truth[learn], said[asked], method)
+        assert ((made > 0) & (made < 1)).all()
+        assert calibration.ece(made, truth[asked]) < 0.08
+        assert (np.diff(made[np.argsort(said[asked])]) >= 0).all()
+
+
+def test_calibration_by_hand():
+    p, truth = np.array([0.1, 0.1, 0.9, 0.9]), np.array([0.0, 1.0, 1.0, 1.0])
+    assert calibration.ece(p, truth) == pytest.approx(0.5 * 0.4 + 0.5 * 0.1)
+    assert [b["n"] for b in calibration.reliability(p, truth)] == [2, 2]
+    assert calibration.coverage(p, truth, 4)[-1] == {"share": 1.0, "n": 4, "accuracy": 0.75}
+    for method in ("isotonic", "temperature"):
+        with pytest.raises(Error, match="4 rows with 2 labels; give 20 rows"):
+            calibration.calibrate(p, truth, p, method)
+    with pytest.raises(Error, match="no rows"):
+        calibration.ece(p[:0], truth[:0])
+
+
+@pytest.mark.perturbqa
+def test_on_perturbqa_it_beats_the_vote_of_its_neighbours_on_validation(monkeypatch):
+    """K562 direction: .782 where the vote has .74 on validation; the bound leaves room for other releases."""
+    from rlvr.plugins import load
+    from rlvr.source import Source
+
+    table = load("data", "perturbqa", Source)(context="k562", task="direction").table()
+    table = table[table["split"] != "test"].reset_index(drop=True)
+    found = fit({"direction": table}, KnowledgeBase.open("upstream"))["direction"]
+    assert ranked(found.predictions.fillna({"p": 0.5}), table["label"], "validation") > 0.7
+    held = found.predictions[found.predictions["split"] == "validation"]
+    truth = (table.loc[held.index, "label"] == "up").to_numpy(dtype=float)
+    known = held["p"].notna().to_numpy()
+    assert calibration.ece(held["p"].to_numpy()[known], truth[known]) < 0.06
+
+
+@pytest.mark.perturbqa
+def test_the_command_predicts_and_leaves_cells_empty_where_it_abstains(tmp_path, monkeypatch):
+    from rlvr.cli import main
+
+    pairs = tmp_path / "pairs.csv"
+    rows = ["AATF,NOSUCHREADOUT", "NOSUCHGENE,HSPA8", "PSMB5,HSPA8"]
+    pairs.write_text("context,perturbation,readout\n" + "".join(f"k562,{row}\n" for row in rows))
+    out, source = tmp_path / "p.csv", "perturbqa:context=k562,task=direction,evidence=0"
+    asked = ["rlvr", "oracle", "predict", str(pairs), source, "--task", "direction", "--out", str(out)]
+    monkeypatch.setattr("sys.argv", asked)
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert not done.value.code
+    found = pd.read_csv(out)
+    assert found["p"].isna().tolist() == [True, True, False]
+    assert 0 < found["p"].iloc[2] < 1

@@ -1,0 +1,85 @@
+"""Exports of virtual-cell models: each form says the same, and every fault is one line."""
+
+from __future__ import annotations
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from rlvr.oracle import importers, questions
+from rlvr.types import Error
+
+VALUES = pd.DataFrame([[0.1, 0.9], [0.5, 0.25]], index=["LAT", "NA"], columns=["IL2", "CD69"])
+
+
+def test_a_matrix_a_long_table_and_h5ad_say_the_same(tmp_path):
+    matrix = VALUES.rename_axis("perturbation").reset_index()
+    matrix.to_csv(tmp_path / "matrix.csv", index=False)
+    matrix.to_parquet(tmp_path / "matrix.parquet")
+    long = matrix.melt("perturbation", var_name="readout", value_name="score").assign(context="k562")
+    long.to_csv(tmp_path / "long.csv", index=False)
+    obs = pd.DataFrame({"perturbation": VALUES.index}, index=["0", "1"])
+    data = anndata.AnnData(np.zeros((2, 2)), obs=obs, var=pd.DataFrame(index=VALUES.columns))
+    data.layers["predicted"] = VALUES.to_numpy()
+    data.write_h5ad(tmp_path / "cells.h5ad")
+    found = {
+        name: importers.read(tmp_path / name, "probability", "k562", "predicted" if name.endswith("h5ad") else None)
+        for name in ("matrix.csv", "matrix.parquet", "long.csv", "cells.h5ad")
+    }
+    for frame in found.values():
+        held = frame.set_index(["context", "perturbation", "readout"])["p"]
+        assert {key: held["k562", *key] for key in (("LAT", "IL2"), ("NA", "CD69"))} == {
+            ("LAT", "IL2"): 0.1,
+            ("NA", "CD69"): 0.25,
+        }
+        assert len(held) == 4
+
+
+def test_logits_and_fold_changes_keep_their_order(tmp_path):
+    raw = pd.DataFrame({"perturbation": list("ABCD"), "IL2": [-800.0, -1.0, 0.5, 3.0]})
+    raw.to_csv(tmp_path / "m.csv", index=False)
+    read = {v: importers.read(tmp_path / "m.csv", v, "k562")["p"] for v in ("logit", "effect", "direction")}
+    assert (np.diff(read["logit"]) > 0).all() and (np.diff(read["direction"]) > 0).all()
+    assert list(read["effect"].rank()) == [4, 2, 1, 3]
+    assert all(((p >= 0) & (p <= 1)).all() for p in read.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("gene,IL2\nA,0.5\n", "'perturbation' is missing"),
+        ("perturbation,IL2\nA,1.5\n", r"1 values outside \[0, 1\], such as 1.5; are they logits"),
+        ("perturbation,IL2\nA,inf\n", "1 infinite values"),
+        ("perturbation,IL2\nA,0.5\nA,0.6\n", "k562, A, IL2 comes twice"),
+        ("perturbation,IL2\nA,\n", "no values"),
+        ("perturbation,readout,p,q\nA,B,0.5,0.5\n", "it has p, q; keep one"),
+        ("", "cannot be read"),
+    ],
+)
+def test_faults_are_one_line(tmp_path, text, said):
+    (tmp_path / "m.csv").write_text(text)
+    with pytest.raises(Error, match=said):
+        importers.read(tmp_path / "m.csv", "probability", "k562")
+
+
+def test_a_file_without_context_needs_one(tmp_path):
+    (tmp_path / "m.csv").write_text("perturbation,IL2\nA,0.5\n")
+    with pytest.raises(Error, match="names no context"):
+        importers.read(tmp_path / "m.csv", "probability")
+    with pytest.raises(Error, match="no such file"):
+        importers.read(tmp_path / "n.csv", "probability")
+
+
+def test_questions_become_tables(make_question):
+    made = [
+        make_question({"perturbation": "A"}, {"answer": "none"}, task="perturbation/response"),
+        make_question({"perturbation": "B"}, {"answer": "up"}, task="perturbation/response"),
+        make_question({"perturbation": "C"}, task="perturbation/direction"),
+        make_question({"perturbation": "D"}, task="perturbation/set"),
+    ]
+    held = questions.tables_of(made)["cd4_il2"]
+    assert held["effect"][["perturbation", "label"]].to_numpy().tolist() == [["A", "no"], ["B", "yes"]]
+    assert held["direction"][["perturbation", "label"]].to_numpy().tolist() == [["B", "up"], ["C", "down"]]
+    with pytest.raises(Error, match="no question of"):
+        questions.tables_of(made[-1:])
