@@ -33,12 +33,14 @@ NEAR = 24  # wrong names, the nearest ones, among which frequency decides
 
 
 class Membership(NamedTuple):
-    """A gene, a term that it carries, where that is written, and the sources' evidence codes."""
+    """A gene, a term that it carries, where that is written, the sources' evidence codes, and the ISO date since when
+    it is known ("": the source does not say)."""
 
     gene: str
     term: str
     references: tuple[str, ...]
     codes: tuple[str, ...]
+    date: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,12 @@ class MembershipSource(Source):
                     "context": self.context,
                 },
                 source=self.name,
-                split=splits.assign([held.gene], SHARES, SALT)[held.gene],
+                split=self.split(held),
             )
+
+    def split(self, held: Membership) -> str:
+        """The split that asks about a membership: its gene's."""
+        return splits.assign([held.gene], SHARES, SALT)[held.gene]
 
     @property
     def drops(self) -> Mapping[str, int]:

@@ -30,7 +30,12 @@ T = TypeVar("T")
 
 
 class _Yaml(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-5 as a string, and TRL would take it; here it is a number, as in YAML 1.2."""
+    """YAML 1.1 reads 1e-5 as a string, and TRL would take it; here it is a number, as in YAML 1.2. A date is text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:timestamp"]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 _Yaml.add_implicit_resolver(

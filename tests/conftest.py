@@ -6,8 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from rlvr.types import Question
+
+# How fast a busy machine draws examples says nothing of the code.
+settings.register_profile("rlvr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rlvr")
 
 FIELDS: dict[str, Any] = {
     "perturbation": "ZAP70",

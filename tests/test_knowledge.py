@@ -248,6 +248,22 @@ def test_a_fact_names_its_source_and_supports_what_is_above_it(kb: KnowledgeBase
     assert [f.relation for f in kb.facts("C", "GO:5")] == ["contributes_to"]
 
 
+def test_a_fact_has_the_first_date_of_its_rows_and_none_where_the_source_gives_none(
+    kb: KnowledgeBase, tmp_path: Path, cached: None
+) -> None:
+    assert [f.date for f in kb.facts("NICK", "GO:9")] == ["2018-06-01", "2010-01-01"]
+    assert {f.date for f in kb.facts("B", "GO:2")} == {"2010-01-01"}  # a NOT row
+    edge = kb.edge("A", "B")
+    undated = (*kb.facts("A", "Ab"), *kb.facts("A", "MA1.2"), *kb.facts("B", "T cell"), *(edge.facts if edge else ()))
+    assert len(undated) > 5 and {f.date for f in undated} == {""}
+    days = ("20120229", "20090303", "20150101")
+    rows = [gaf("A", "", "GO:3", "IDA", day=day) for day in days]
+    rows += [gaf("A", "", "GO:3", "IDA", "PMID:2", day="20160101"), gaf("A", "", "GO:3", "IDA", "PMID:3", day="")]
+    made = build(world(tmp_path, annotation="".join(["!gaf-version: 2.1\n", *rows])))
+    found = {f.reference: f.date for f in made.facts("A", "GO:3")}
+    assert found == {"PMID:1": "2009-03-03", "PMID:2": "2016-01-01", "PMID:3": ""}
+
+
 def test_not_denies_the_term_and_all_below_it(kb: KnowledgeBase) -> None:
     for term in ("GO:2", "GO:3"):
         (fact,) = kb.facts("B", term)
@@ -372,6 +388,10 @@ def test_a_packed_annotation_reads_the_same(files: dict[str, Path], kb: Knowledg
         ({"path": "nowhere.tsv"}, r"nowhere\.tsv is not there; download it"),
         ({"genes": "name\tage\nA\t3"}, r"genes\.txt: column 'symbol' is missing"),
         ({"annotation": "not a gaf\n"}, r"annotation\.txt: this is no GAF file"),
+        (
+            {"annotation": "!gaf-version: 2.1\n" + gaf("A", "", "GO:3", "IDA", day="20181301")},
+            r"annotation\.txt: '20181301', of A and GO:3, is no date; write it as 20180630",
+        ),
         ({"ontology": "<html></html>"}, r"ontology\.obo: this is no OBO file"),
         ({"ontology": CELLS}, r"ontology\.obo: no term starts with GO:"),
         ({"ontology": OBO.replace("is_a: GO:1 ! cell", "is_a: GO:3 ! x")}, "the ontology has a cycle"),

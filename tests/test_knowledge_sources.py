@@ -135,6 +135,30 @@ def test_no_option_is_carried_or_might_be(make: Make) -> None:
     assert source.drops["without enough wrong options nearby"] == 3  # two receptors; G20 of four options
 
 
+def test_by_date_what_is_known_late_is_held_out_and_no_gene_is_on_both_sides(make: Make) -> None:
+    plain = [claim._replace(day="20101231" if i < 10 else "20160101") for i, claim in enumerate(PLAIN)]
+    more = [
+        Claim("G0", "enables", TYROSINE, "IDA", day="20170101"),  # G0 trains
+        Claim("G11", "enables", RIBOSE, "IDA", "PMID:99", day="20151231"),  # so it was known before
+        Claim("G12", "enables", SERINE, "IEA", day="20050101"),  # electronic: not what the answer rests on
+        Claim("G20", "enables", LIPID, "IDA"),
+        Claim("G21", "enables", LIPID, "IDA", day="20050101"),
+        Claim("G21", "enables", LIPID, "IMP"),  # may be the earlier one
+    ]
+    base = make([*plain, *more])
+    source = GoFunction(knowledge=str(base.path), split_by="date", options=3)
+    found: dict[str, set[str]] = {}
+    for q in source.questions():
+        found.setdefault(q.split, set()).add(q.fields["gene"])
+    assert found["train"] == {*GENES[:10], "G11"}
+    assert found["validation"] | found["test"] == {"G10", *GENES[12:20]} and not found["validation"] & found["test"]
+    assert source.drops["of a later date, of a gene that trains"] == 1
+    assert source.drops["without a date of annotation"] == 2
+    assert [q.truth["ids"][q.truth["answer"]] for q in source.questions() if q.fields["gene"] == "G0"] == [SERINE]
+    later = GoFunction(knowledge=str(base.path), split_by="date", since="2016-01-02", options=3)
+    assert {q.split for q in later.questions() if q.fields["gene"] != "G0"} == {"train"}
+
+
 def test_every_name_is_wrong_as_often_as_its_share_of_right_answers_asks(make: Make) -> None:
     questions = asked(GoFunction, make(PLAIN), options=3).values()
     right = Counter(q.truth["answer"] for q in questions)
@@ -169,6 +193,10 @@ def test_a_pathway_is_the_most_specific_and_the_others_share_genes_but_not_this_
 def test_options_are_checked() -> None:
     with pytest.raises(Error, match="namespace 'function' is unknown; choose one of molecular_function"):
         GoFunction(namespace="function")
+    with pytest.raises(Error, match="split_by 'day' is unknown; choose gene or date"):
+        GoFunction(split_by="day")
+    with pytest.raises(Error, match="go_function: since: 'last year' is no date; write it as 2018-06-30"):
+        GoFunction(since="last year")
     with pytest.raises(Error, match="pathway_membership: options is 1; it must be at least 2"):
         PathwayMembership(options=1)
 
@@ -206,3 +234,18 @@ def test_real_questions_are_true_by_the_knowledge_base(
         for q in parts["validation"]
     ]
     assert sum(blind) / len(blind) < 0.32
+
+
+def test_real_questions_by_date_are_of_what_was_known_and_of_what_was_not(upstream: KnowledgeBase) -> None:
+    source = GoFunction(split_by="date")
+    parts: dict[str, list[Question]] = {}
+    for q in source.questions():
+        parts.setdefault(q.split, []).append(q)
+        term = q.truth["ids"][q.truth["answer"]]
+        first = min(f.date for f in upstream.facts(q.fields["gene"], term) if f.code in q.truth["codes"])
+        assert (first < "2016-01-01") == (q.split == "train")
+    refuse_leak(parts["train"], parts["validation"] + parts["test"])
+    genes = {split: {q.fields["gene"] for q in held} for split, held in parts.items()}
+    assert not genes["train"] & (genes["validation"] | genes["test"]) and not genes["validation"] & genes["test"]
+    assert len(parts["train"]) > 4000 and min(len(parts["validation"]), len(parts["test"])) > 300
+    assert source.drops["of a later date, of a gene that trains"] == 969

@@ -53,6 +53,7 @@ def test_the_sample_knows_its_biology(sample: KnowledgeBase) -> None:
     assert {f.object for f in sample.facts("CD3E", "GO:0050852")} >= {"GO:0050852"}
     assert sample.distance("CL:0000624", "CL:0000625") == sample.distance("CL:0000625", "CL:0000624")
     assert [t.id for t in sample.find("t lymphocyte")] == ["CL:0000084"]
+    assert {f.date for f in sample.facts("CD3E", "GO:0050852")} == {""}  # the sample gives none
     assert sample.edge("CD3E", "CD3G") is None and sample.markers("CL:0000084") == ()
 
 
@@ -111,6 +112,16 @@ def test_counts_are_those_of_the_files(upstream: KnowledgeBase) -> None:
     dropped = sum(rows for source, _, _, rows in upstream.dropped() if source == "CollecTRI")
     assert sum(n for source, _, n in signs if source == "CollecTRI") + dropped == 43178
     assert {relation for _, relation, _ in signs} == {"activates", "represses", "regulates"}
+
+
+def test_the_annotation_has_dates_and_nothing_else_has(upstream: KnowledgeBase) -> None:
+    query = """SELECT source, COUNT(*), COUNT(day) FROM fact JOIN kind ON kind.id = fact.kind
+        JOIN release ON release.id = kind.release GROUP BY 1"""
+    count = {source: (n, held) for source, n, held in upstream._store.rows(query)}
+    facts, held = count.pop("GOA human")
+    assert facts == held > 400_000 and {n for _, n in count.values()} == {0}
+    days = [f.date for f in upstream.facts("ZAP70", "GO:0050852")]
+    assert all("2000-01-01" < day < "2020-01-01" for day in days) and len(set(days)) > 1
 
 
 def test_releases_name_every_file_and_unclear_licences(upstream: KnowledgeBase) -> None:

@@ -157,3 +157,9 @@ def test_what_a_plugin_raises_about_its_options_names_the_plugin() -> None:
 
     with pytest.raises(Error, match=r"verifier picky: ValueError\('at least one word'\)"):
         build(Picky, {"words": 0}, "verifier picky")
+
+
+def test_a_date_is_text_whether_quoted_or_not() -> None:
+    recipe = load("quickstart", ["source={name: go_function, split_by: date, since: 2016-01-01}"])
+    assert recipe.sources[0]["since"] == "2016-01-01"
+    assert recipe.open_sources()[0][0].name == "go_function"

@@ -166,7 +166,7 @@ class KnowledgeBase(Terms):
         """Reported targets of a transcription factor, sorted."""
         name = self._subject(tf)
         held = self._facts(name) if name else ()
-        return tuple(sorted({o for o, kind, _ in held if self._kinds[kind][0] in SIGNS}))
+        return tuple(sorted({o for o, kind, *_ in held if self._kinds[kind][0] in SIGNS}))
 
     def regulators(self, target: str) -> tuple[str, ...]:
         """Transcription factors reported to act on a gene, sorted."""
@@ -189,7 +189,7 @@ class KnowledgeBase(Terms):
         if species == "mouse":
             return self._reverse(name, {"ortholog_of": ""})
         held = self._facts(name) if name else ()
-        return tuple(sorted({o for o, kind, _ in held if self._kinds[kind][0] == "ortholog_of"}))
+        return tuple(sorted({o for o, kind, *_ in held if self._kinds[kind][0] == "ortholog_of"}))
 
     def motifs(self, tf: str) -> tuple[str, ...]:
         """JASPAR CORE matrices of a transcription factor alone (no dimers) in vertebrates, human ones first."""
@@ -242,32 +242,32 @@ class KnowledgeBase(Terms):
         held = self._store.rows("SELECT terms FROM gene WHERE species = 'human' AND symbol = ?", symbol)
         return tuple(self._labels[i][0] for (blob,) in held for i in numbers(blob))
 
-    def _read_facts(self, subject: str) -> tuple[tuple[str, int, str], ...]:
-        """(object, kind, reference) of every fact about a subject."""
-        return tuple(self._store.rows("SELECT object, kind, reference FROM fact WHERE subject = ?", subject))
+    def _read_facts(self, subject: str) -> tuple[tuple[str, int, str, int | None], ...]:
+        """(object, kind, reference, day) of every fact about a subject."""
+        return tuple(self._store.rows("SELECT object, kind, reference, day FROM fact WHERE subject = ?", subject))
 
     def _read_linked(self, subject: str, aim: str) -> tuple[Fact, ...]:
         rank = self._rank.get(aim)
         above = self._above(rank) if rank is not None else {}
         found = []
-        for held, number, reference in self._facts(subject):
+        for held, number, reference, day in self._facts(subject):
             relation, _, _, negated, _ = self._kinds[number]
             place = self._rank.get(held)
             linked = held == aim
             if place is not None and relation != "marks":  # a subtype's marker need not mark the type
                 linked |= place in above if negated else rank in self._above(place)
             if linked:
-                found.append(self._fact(subject, held, number, reference))
+                found.append(self._fact(subject, held, number, reference, day))
         return tuple(sorted(found, key=lambda fact: fact.object != aim))
 
     def _read_edge(self, tf: str, target: str) -> Edge | None:
-        query = "SELECT kind, reference FROM fact WHERE subject = ? AND object = ?"
-        held = [(k, r) for k, r in self._store.rows(query, tf, target) if self._kinds[k][0] in SIGNS]
+        query = "SELECT kind, reference, day FROM fact WHERE subject = ? AND object = ?"
+        held = [row for row in self._store.rows(query, tf, target) if self._kinds[row[0]][0] in SIGNS]
         if not held:
             return None
-        signs = {SIGNS[self._kinds[kind][0]] for kind, _ in held} - {"unknown"}
+        signs = {SIGNS[self._kinds[kind][0]] for kind, _, _ in held} - {"unknown"}
         sign: Sign = "conflict" if len(signs) > 1 else next(iter(signs), "unknown")
-        return Edge(tf, target, sign, tuple(self._fact(tf, target, kind, reference) for kind, reference in held))
+        return Edge(tf, target, sign, tuple(self._fact(tf, target, *row) for row in held))
 
     def _reverse(self, object: str | None, relations: Mapping[str, str]) -> tuple[str, ...]:
         held = self._store.rows("SELECT subject, kind FROM fact WHERE object = ?", object)
@@ -290,12 +290,13 @@ class KnowledgeBase(Terms):
         found = self.find(name, "cell") or self.find(name.removesuffix("s"), "cell")
         return [term.id for term in found if not term.obsolete]
 
-    def _fact(self, subject: str, object: str, kind: int, reference: str) -> Fact:
+    def _fact(self, subject: str, object: str, kind: int, reference: str, day: int | None) -> Fact:
         relation, release, code, negated, _ = self._kinds[kind]
         rank, origin = self._rank.get(object), self._releases[release]
         name = self._labels[rank][1] if rank is not None else object
         told = (origin.source, origin.release, code, reference, origin.licence)
-        return Fact(subject, relation, object, name or object, *told, negated)
+        made = date.fromordinal(day).isoformat() if day else ""
+        return Fact(subject, relation, object, name or object, *told, negated, made)
 
 
 _OPEN: dict[Path, KnowledgeBase] = {}

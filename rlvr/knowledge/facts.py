@@ -28,7 +28,8 @@ class Fact:
     """One statement of one source: subject, relation, object, and where it is written.
 
     name: of the object. code: GO evidence code, or what stands for it in another source. reference: PMID:...,
-    GO_REF:...; "" where the source names none. negated: the source denies it (a NOT row of GO).
+    GO_REF:...; "" where the source names none. negated: the source denies it (a NOT row of GO). date: ISO, of the
+    annotation as the file has it, the first one where it has several; "" where the source gives none.
     """
 
     subject: str
@@ -41,6 +42,7 @@ class Fact:
     reference: str
     licence: str
     negated: bool = False
+    date: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,12 @@ PANGLAO = {
 }
 
 
+@cache
+def ordinal(day: str) -> int:
+    """The number of a day that is written YYYYMMDD; 0 for "". Raises ValueError if it is no date."""
+    return date.fromisoformat(day).toordinal() if day else 0
+
+
 class Rows:
     """Takes in releases, names, terms and claims, in the order of releases.UPSTREAM, then writes all."""
 
@@ -71,7 +79,7 @@ class Rows:
         self._alternatives: dict[str, str] = {}
         self._labels: dict[str, set[str]] = defaultdict(set)
         self._kinds: dict[tuple[Any, ...], int] = {}
-        self._facts: dict[tuple[str, str, int, str], None] = {}
+        self._facts: dict[tuple[str, str, int, str], int] = {}  # -> the first day, 0 if none is known
         self._matrices: list[tuple[Any, ...]] = []
         self._mice: dict[str, list[str]] = defaultdict(list)
         self._dropped: Counter[tuple[int, str, str]] = Counter()
@@ -118,8 +126,14 @@ class Rows:
                 self._labels[label.casefold()].add(entry.term.id)
 
     def add(self, part: str, claim: Claim, found: str | None = None) -> None:
-        """Enter a claim of a part, or count why not. found: the term that the object stands for, if known."""
+        """Enter a claim of a part, or count why not. found: the term that the object stands for, if known.
+        Errors: its day is no date."""
         number = self._numbers[part]
+        try:
+            day = ordinal(claim.day)
+        except ValueError as error:
+            where = f"{self._releases[part][3]}: {claim.day!r}, of {claim.subject} and {claim.object},"
+            raise Error(f"{where} is no date; write it as 20180630") from error
         target: str | None
         factor = claim.relation in TO_GENE and claim.subject in COMPLEXES
         subject = claim.subject if factor else self.resolve(claim.subject, claim.species)
@@ -143,7 +157,8 @@ class Rows:
             self._dropped[number, reason, claim.object] += 1
         else:
             held = (claim.relation, number, claim.code, int(claim.negated), claim.species)
-            self._facts[subject, target, self._kinds.setdefault(held, len(self._kinds)), claim.reference] = None
+            fact = subject, target, self._kinds.setdefault(held, len(self._kinds)), claim.reference
+            self._facts[fact] = min(day, self._facts.get(fact, day))
 
     def _unplaced(self, name: str, species: str) -> str:
         if (species, name) in self._names:
@@ -192,8 +207,8 @@ class Rows:
         write("alternative", ((other, rank[t]) for other, t in self._alternatives.items()))
         write("label", ((label, rank[t]) for label, held in self._labels.items() for t in held))
         write("kind", ((number, *held) for held, number in self._kinds.items()))
-        facts = sorted(self._facts)
-        write("fact", ((s, t, i, k, r) for i, (s, t, k, r) in enumerate(facts)))
+        facts = sorted(self._facts.items())
+        write("fact", ((s, t, i, k, r, day or None) for i, ((s, t, k, r), day) in enumerate(facts)))
         write("matrix", self._matrices)
         write("dropped", ((number, reason, name, n) for (number, reason, name), n in self._dropped.items()))
 

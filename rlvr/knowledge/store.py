@@ -24,9 +24,10 @@ from rlvr.types import Error
 log = logging.getLogger(__name__)
 
 Write = Callable[[str, Iterable[Sequence[Any]]], None]
-FORMAT = "3"  # of the file: raise it when what is stored, or how it is built, changes
+FORMAT = "4"  # of the file: raise it when what is stored, or how it is built, changes
 # Term ranks run from the rarest term to the most common one; blobs are little-endian int32 ranks or gene ids.
-# A kind is what many facts have in common, so that a fact itself stays small.
+# A kind is what many facts have in common, so that a fact itself stays small. A day is a proleptic Gregorian ordinal
+# (three bytes), NULL where the source gives none (no byte).
 TABLES: dict[str, str] = {
     "meta": "key TEXT PRIMARY KEY, value TEXT",
     "release": "id INTEGER PRIMARY KEY, source TEXT, release TEXT, file TEXT, sha256 TEXT, licence TEXT, "
@@ -39,7 +40,7 @@ TABLES: dict[str, str] = {
     "alternative": "id TEXT PRIMARY KEY, rank INTEGER",
     "label": "label TEXT, rank INTEGER, PRIMARY KEY (label, rank)",
     "kind": "id INTEGER PRIMARY KEY, relation TEXT, release INTEGER, code TEXT, negated INTEGER, species TEXT",
-    "fact": "subject TEXT, object TEXT, number INTEGER, kind INTEGER, reference TEXT, "
+    "fact": "subject TEXT, object TEXT, number INTEGER, kind INTEGER, reference TEXT, day INTEGER, "
     "PRIMARY KEY (subject, object, number)",
     "matrix": "id TEXT PRIMARY KEY, name TEXT, gene TEXT, place INTEGER, counts TEXT",
     "dropped": "release INTEGER, reason TEXT, name TEXT, rows INTEGER",
