@@ -26,7 +26,7 @@ from rlvr.prompts import Template
 from rlvr.recipe import Evaluation, Recipe
 from rlvr.results import assemble
 from rlvr.rewards import RewardLayer, Row
-from rlvr.trainer import write_parquet
+from rlvr.tables import write_parquet
 from rlvr.types import Error, Question
 
 SCORED_AT_ONCE = 512  # completions
@@ -122,7 +122,15 @@ def run(recipe: Recipe, adapter: Path | None, out: Path, final: bool) -> dict[st
     layer = reward_layer(recipe, by_task)
     max_tokens = int(recipe.grpo.get("max_completion_length", 256))
     if final:
-        provenance.enter(recipe, adapter, held_out)
+        provenance.enter(
+            {
+                "source": [dict(source) for source in recipe.sources],
+                "model": recipe.model,
+                "adapter": adapter.name if adapter else None,
+                "n": len(held_out),
+                "questions_sha256": panels.digest(held_out),
+            }
+        )
     sampler: policy.Sampler
     if recipe.vllm.enabled:
         engine: dict[str, Any] = {"enforce_eager": recipe.vllm.enforce_eager, "dtype": recipe.vllm.dtype}

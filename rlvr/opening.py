@@ -24,8 +24,7 @@ Templates = Mapping[str, Template]  # by task
 
 def templates(recipe: Recipe, tasks: Iterable[str]) -> dict[str, Template]:
     """The template of each task: the recipe's own where it names one, else the task's."""
-    named = (recipe.prompt,) if isinstance(recipe.prompt, str) else recipe.prompt
-    own = {template.task: template for template in map(prompts.load, named)}
+    own = prompts.own(recipe.prompt)
     asked = sorted(tasks)
     if strange := own.keys() - set(asked):
         raise Error(f"recipe: prompt is for task {', '.join(sorted(strange))}, the sources ask {', '.join(asked)}")

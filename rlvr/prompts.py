@@ -7,7 +7,7 @@ sandbox, where an undefined name is an error. Only `question.fields` is in reach
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -83,6 +83,12 @@ def load(name: str) -> Template:
             return _read(path)
     known = sorted({str(p.relative_to(f).with_suffix("")) for f in folders("prompts") for p in f.rglob("*.md")})
     raise Error(f"no prompt {name!r}{suggest(name, known)}; known: {', '.join(known)}")
+
+
+def own(named: str | Iterable[str]) -> dict[str, Template]:
+    """task -> template, of those that a recipe names in the place of their tasks' own."""
+    loaded = map(load, (named,) if isinstance(named, str) else named)
+    return {template.task: template for template in loaded}
 
 
 def _read(path: Path) -> Template:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,10 +14,8 @@ from typing import Any
 import torch
 
 import rlvr
-from rlvr import knowledge, panels
-from rlvr.recipe import Recipe
+from rlvr import knowledge
 from rlvr.source import write_atomically
-from rlvr.types import Question
 
 LEDGER = Path("benchmarks/results/test_split_uses.jsonl")
 
@@ -52,15 +50,8 @@ def ledger() -> list[dict[str, Any]]:
     return [json.loads(line) for line in LEDGER.read_text().splitlines() if line]
 
 
-def enter(recipe: Recipe, adapter: Path | None, held_out: Sequence[Question]) -> None:
-    """Append one use of the test split to the ledger."""
-    entry = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "source": [dict(source) for source in recipe.sources],
-        "model": recipe.model,
-        "adapter": adapter.name if adapter else None,
-        "n": len(held_out),
-        "questions_sha256": panels.digest(held_out),
-    }
-    lines = [json.dumps(e, sort_keys=True) for e in [*ledger(), entry]]
-    write_atomically(LEDGER, ("\n".join(lines) + "\n").encode())
+def enter(use: Mapping[str, Any], ledger: Path = LEDGER) -> None:
+    """Append one use of a test split: what was measured, on which questions. The time is added."""
+    line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), **use}, sort_keys=True)
+    held = ledger.read_text() if ledger.is_file() else ""
+    write_atomically(ledger, f"{held}{line}\n".encode())

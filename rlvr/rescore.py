@@ -14,10 +14,7 @@ an evaluation is its stage), the rest anew (rlvr/rewards.py). It is whole or not
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -31,6 +28,7 @@ from rlvr.changes import Changes
 from rlvr.opening import reward_layer, templates
 from rlvr.recipe import Recipe, load
 from rlvr.rewards import OWN_COLUMNS, RewardLayer
+from rlvr.source import aside
 from rlvr.types import Error, Question
 
 BATCH = 512  # rows
@@ -68,7 +66,7 @@ def rescore(saved: Path, verifiers: Sequence[str], recipe: str | None, out: Path
     columns = ["question_id", "completion", "finished", *AS_SAVED, *opened]
     scored = _scored((row for file in files for row in _rows(file, columns)), questions, layer, changes)
     progress = Console(stderr=True)
-    with _atomic_writer(out, _schema(layer)) as writer:
+    with aside(out) as side, pq.ParquetWriter(side, _schema(layer)) as writer:
         for rows in track(_batches(scored), "scoring", console=progress, disable=not progress.is_terminal):
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=writer.schema))
     return changes
@@ -184,23 +182,3 @@ def _schema(layer: RewardLayer) -> pa.Schema:
     for name in layer.verifiers:
         own |= {name: pa.float64()} | {f"{name}/{part}": pa.string() for part in ("reason", "error", "evidence")}
     return pa.schema(list((AS_SAVED | own).items()))
-
-
-@contextmanager
-def _atomic_writer(out: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """Writes to the side, then renames: `out` is whole or as it was."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        handle, side = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-        os.close(handle)
-    except OSError as error:
-        raise Error(f"cannot write {out}: {error.strerror}; choose another place") from error
-    try:
-        with pq.ParquetWriter(side, schema) as writer:
-            yield writer
-        os.chmod(side, 0o644)
-        os.replace(side, out)
-    except OSError as error:
-        raise Error(f"cannot write {out}: {error.strerror}; free some space or choose another place") from error
-    finally:
-        Path(side).unlink(missing_ok=True)

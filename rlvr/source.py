@@ -19,6 +19,7 @@ import urllib.request
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -36,19 +37,30 @@ def cache_dir() -> Path:
     return Path(named) if named else Path(base) / "rlvr"
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write to the side, then rename: a reader sees the old file or the new one, never a half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, side = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+@contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to, renamed over it in the end: a reader sees the old file or the new one, never
+    a half, and a failure leaves nothing behind."""
+    side: Path | None = None
     try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(data)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        side = Path(name)
+        yield side
         os.chmod(side, 0o644)
         os.replace(side, path)
     except OSError as error:
         raise Error(f"cannot write {path}: {error.strerror}; free some space or choose another folder") from error
     finally:
-        Path(side).unlink(missing_ok=True)
+        if side:
+            side.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """The whole file or none of it (see `aside`)."""
+    with aside(path) as side:
+        side.write_bytes(data)
 
 
 @dataclass(frozen=True)

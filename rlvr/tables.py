@@ -1,4 +1,4 @@
-"""Checks a canonical table of measurements before anything is made of it.
+"""Checks a canonical table of measurements before anything is made of it, and writes tables whole.
 
 One row is one measured effect: perturbation, readout, context, label, split. Each fault is one line
 that names the column, the first row and what to do.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import pandas as pd
 
+from rlvr.source import aside
 from rlvr.types import SPLITS, Error
 
 COLUMNS = ("perturbation", "readout", "context", "label", "split")
@@ -50,3 +52,9 @@ def _refuse(table: pd.DataFrame, faulty: pd.Series[bool], where: str, what: str,
         first = int(faulty.to_numpy().argmax())
         value = f" ({table[shown].iloc[first]!r})" if shown else ""
         raise Error(f"{where}: row {first + 1} of {len(table)}{value}: {what}; {int(faulty.sum())} such rows")
+
+
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
+    """A Parquet file that is either whole or not there."""
+    with aside(path) as side:
+        table.to_parquet(side, index=False)

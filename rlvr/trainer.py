@@ -10,7 +10,6 @@ to mask them.
 from __future__ import annotations
 
 import functools
-import io
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from trl import GRPOTrainer
 from rlvr.plugins import suggest
 from rlvr.recipe import Recipe, Vllm
 from rlvr.rewards import RewardLayer
-from rlvr.source import write_atomically
+from rlvr.tables import write_parquet
 from rlvr.types import Error
 
 
@@ -95,13 +94,6 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         ]
         name = f"step_{step:06d}_{self._step:07d}_rank{rank}.parquet"
         write_parquet(pd.DataFrame(rows), self._rollouts / name)
-
-
-def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """A Parquet file that is either whole or not there."""
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    write_atomically(path, buffer.getvalue())
 
 
 @contextmanager

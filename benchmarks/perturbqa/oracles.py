@@ -36,7 +36,7 @@ from rlvr.shortcuts import shortcuts
 from rlvr.source import Source, write_atomically
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "perturbqa_oracles.json"
-LEDGER = RESULT.parent / "test_split_uses.jsonl"
+LEDGER = RESULT.parent / provenance.LEDGER.name
 RESAMPLES, PERMUTATIONS = 500, 200
 KEPT = ("auroc_macro_gene", "auroc", "accuracy", "macro_f1", "mcc")
 Table = NDArray[np.float64]
@@ -145,21 +145,14 @@ def measure(context: str, final: bool) -> dict[str, Any]:
         found = held_out(task, table, fitted[task], base, split)
         report[task] = {"n": len(found.rows), "abstained": dict(fitted[task].abstained)} | scored(found, table, base)
         if final:
-            enter(context, task, len(found.rows))
+            use = {
+                "source": [{"name": "perturbqa", "context": context, "task": task}],
+                "task": f"perturbation/{task}",
+                "n": len(found.rows),
+                "what": "fitted oracle and shortcut rows (benchmarks/perturbqa/oracles.py)",
+            }
+            provenance.enter(use, LEDGER)
     return report
-
-
-def enter(context: str, task: str, n: int) -> None:
-    """A line in the ledger of test splits."""
-    entry = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "source": [{"name": "perturbqa", "context": context, "task": task}],
-        "task": f"perturbation/{task}",
-        "n": n,
-        "what": "fitted oracle and shortcut rows (benchmarks/perturbqa/oracles.py)",
-    }
-    held = LEDGER.read_text() if LEDGER.is_file() else ""
-    write_atomically(LEDGER, (held + json.dumps(entry, sort_keys=True) + "\n").encode())
 
 
 def show(report: Mapping[str, Any], context: str) -> None:

@@ -33,6 +33,7 @@ def fit(asked: Asked, out: Out, noncommercial: Corum = False) -> None:
 
     from rlvr.knowledge import KnowledgeBase
     from rlvr.oracle import fitted
+    from rlvr.tables import write_parquet
 
     base = KnowledgeBase.open("upstream", noncommercial=noncommercial)
     card: dict[str, Any] = {"what": "fitted oracle (rlvr/oracle/fitted.py)", "knowledge": base.version, "fits": []}
@@ -48,7 +49,7 @@ def fit(asked: Asked, out: Out, noncommercial: Corum = False) -> None:
                 entry |= _reliability(held, task, title, f"{context} {task}, validation")
             card["fits"].append(entry | {"logistic": made.logistic, "weights": dict(made.weights)})
     for task, parts in found.items():
-        _write(out / f"{task}.parquet", pd.concat(parts, ignore_index=True))
+        write_parquet(pd.concat(parts, ignore_index=True), out / f"{task}.parquet")
     _finish(out, card)
 
 
@@ -73,6 +74,7 @@ def calibrate(
 
     from rlvr import splits, tables
     from rlvr.oracle import LABELS, calibration, importers
+    from rlvr.tables import write_parquet
 
     given = importers.read(predictions, values, context, layer)
     truth = pd.concat([held[task] for held in _tables(asked).values() if task in held], ignore_index=True)
@@ -83,7 +85,7 @@ def calibrate(
     learn = (known["perturbation"].map(half) == "train").to_numpy()
     p, label = known["p"].to_numpy(), np.asarray(known["label"] == LABELS[f"perturbation/{task}"][0], dtype=np.float64)
     made = calibration.calibrate(p[learn], label[learn], given["p"].to_numpy(), method)
-    _write(out / f"{task}.parquet", given.assign(p=made))
+    write_parquet(given.assign(p=made), out / f"{task}.parquet")
     after = known[~learn].assign(p=calibration.calibrate(p[learn], label[learn], p[~learn], method))
     card: dict[str, Any] = {"what": f"{predictions.name}, {method}", "pairs": len(given), "fits": []}
     entry = {"task": task, "rows": int(learn.sum()), "ece_before": calibration.ece(p[~learn], label[~learn])}
@@ -154,16 +156,6 @@ def _reliability(rows: pd.DataFrame, task: str, picture: Path, title: str) -> di
         "reliability": calibration.reliability(p, label),
         "coverage": calibration.coverage(p, label),
     }
-
-
-def _write(path: Path, frame: pd.DataFrame) -> None:
-    import io
-
-    from rlvr.source import write_atomically
-
-    held = io.BytesIO()
-    frame.to_parquet(held, index=False)
-    write_atomically(path, held.getvalue())
 
 
 def _finish(out: Path, card: dict[str, Any]) -> None:

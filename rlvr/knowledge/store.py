@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from urllib.parse import quote
 import numpy as np
 from filelock import FileLock
 
+from rlvr.source import aside
 from rlvr.types import Error
 
 log = logging.getLogger(__name__)
@@ -90,34 +90,28 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _create(path: Path, fill: Callable[[Write], None]) -> None:
-    handle, named = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    side = Path(named)
-    connection = sqlite3.connect(side, isolation_level=None)
+    with aside(path) as side:
+        connection = sqlite3.connect(side, isolation_level=None)
 
-    def write(table: str, rows: Iterable[Sequence[Any]]) -> None:
-        marks = ", ".join("?" * (TABLES[table].split(", PRIMARY")[0].split(", UNIQUE")[0].count(", ") + 1))
-        connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+        def write(table: str, rows: Iterable[Sequence[Any]]) -> None:
+            marks = ", ".join("?" * (TABLES[table].split(", PRIMARY")[0].split(", UNIQUE")[0].count(", ") + 1))
+            connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
 
-    try:
-        connection.execute("PRAGMA journal_mode = OFF")
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("BEGIN")
-        for table, columns in TABLES.items():
-            connection.execute(f"CREATE TABLE {table} ({columns}){' WITHOUT ROWID' if table in _CLUSTERED else ''}")
-        fill(write)
-        write("meta", [("format", FORMAT)])
-        for index in _INDEXES:
-            connection.execute(index)
-        connection.execute("COMMIT")
-        connection.close()
-        os.chmod(side, 0o644)
-        os.replace(side, path)
-    except (OSError, sqlite3.OperationalError) as error:
-        raise Error(f"cannot write {path}: {error}; free some space or choose another folder") from error
-    finally:
-        connection.close()
-        side.unlink(missing_ok=True)
+        try:
+            connection.execute("PRAGMA journal_mode = OFF")
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.execute("BEGIN")
+            for table, columns in TABLES.items():
+                connection.execute(f"CREATE TABLE {table} ({columns}){' WITHOUT ROWID' if table in _CLUSTERED else ''}")
+            fill(write)
+            write("meta", [("format", FORMAT)])
+            for index in _INDEXES:
+                connection.execute(index)
+            connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise Error(f"cannot write {path}: {error}; free some space or choose another folder") from error
+        finally:
+            connection.close()
 
 
 def blob(held: Iterable[int]) -> bytes:

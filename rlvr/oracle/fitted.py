@@ -24,12 +24,13 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from rlvr import tables
 from rlvr.knowledge import KnowledgeBase
 from rlvr.oracle.base import KEY
+from rlvr.oracle.base import LABELS as EVERY
 from rlvr.oracle.similarity import Annotated
 from rlvr.oracle.votes import Codes, Measured, Votes, signed
 from rlvr.types import Error
 
 Table = NDArray[np.float64]
-LABELS = {"effect": ("yes", "no"), "direction": ("up", "down")}
+LABELS = {task: EVERY[f"perturbation/{task}"] for task in ("effect", "direction")}
 FOLDS, PENALTY = 5, 3000.0
 FLOOR = 0.005  # added to a rate's variance: readouts that never change rank by noise otherwise
 

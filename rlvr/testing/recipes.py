@@ -34,8 +34,7 @@ def check_recipe(recipe: Recipe, questions: Sequence[Question] = ()) -> list[Fin
     """
     opened = recipe.open_verifiers().items()
     verifiers = {name: Weighted(embedded(verifier), weight, gate) for name, (verifier, weight, gate) in opened}
-    named = (recipe.prompt,) if isinstance(recipe.prompt, str) else recipe.prompt
-    own = {template.task: template for template in map(prompts.load, named)}
+    own = prompts.own(recipe.prompt)
     problems: dict[str, list[str]] = {name: [] for name in ("honest_play", *CHEATS)}
     for task, group in by_task(questions or questions_for(recipe)).items():
         template = own.get(task) or prompts.load(task)
