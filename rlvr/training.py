@@ -32,7 +32,9 @@ from rlvr.report import terminal_summary, write_report
 from rlvr.results import assemble
 from rlvr.source import write_atomically
 from rlvr.splits import refuse_leak
-from rlvr.trainer import Trainer, checked_config, masked_positions_skipped
+from rlvr.trainer import Trainer
+from rlvr.trainer.config import checked_config
+from rlvr.trainer.engine import masked_positions_skipped
 from rlvr.types import Error, Question
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from rlvr.doctor.batch import KEYS, OPTIONAL, Batch
 from rlvr.doctor.findings import Finding, Severity
 from rlvr.opening import Templates, gather, templates
 from rlvr.recipe import Recipe
-from rlvr.trainer import checked_config
+from rlvr.trainer.config import checked_config
 from rlvr.types import Error, Question
 
 T = TypeVar("T")

@@ -1,32 +1,27 @@
-"""The one GRPOTrainer subclass, and every patch of TRL or vLLM.
+"""The one GRPOTrainer subclass.
 
 What it adds to trl.GRPOTrainer: rollouts with every verdict and its advantage as Parquet, weights that follow
-a schedule, and the step time split into generate, verify and update. What it patches: engine options that
-TRL 1.16 has no field for (github.com/huggingface/trl/pull/6816), the random state after vLLM starts
-(pull/7040), float32 linear layers on vLLM's CPU build, and prompt positions that TRL scores on the CPU only
-to mask them.
+a schedule, the step time split into generate, verify and update, and a random state of its own after vLLM has
+started (github.com/huggingface/trl/pull/7040). What it patches in TRL and vLLM is in `rlvr.trainer.engine`.
 """
 
 from __future__ import annotations
 
-import functools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-import trl
 from transformers import set_seed
 from trl import GRPOTrainer
 
-from rlvr.plugins import suggest
-from rlvr.recipe import Recipe, Vllm
+from rlvr.recipe import Recipe
 from rlvr.rewards import RewardLayer
 from rlvr.tables import write_parquet
-from rlvr.types import Error
+from rlvr.trainer.engine import engine_options
 
 
 class Trainer(GRPOTrainer):  # type: ignore[misc]
@@ -94,68 +89,3 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         ]
         name = f"step_{step:06d}_{self._step:07d}_rank{rank}.parquet"
         write_parquet(pd.DataFrame(rows), self._rollouts / name)
-
-
-@contextmanager
-def engine_options(vllm: Vllm) -> Iterator[None]:
-    """Pass the recipe's engine options to the vLLM engine that TRL is about to build."""
-    if not vllm.enabled:
-        yield
-        return
-    if not trl.__version__.startswith("1.16."):
-        raise Error(f"vllm: engine options are patched into trl 1.16; this is {trl.__version__}; install trl==1.16.*")
-    try:
-        import trl.generation.vllm_generation as generation
-        from vllm.platforms import current_platform
-    except ImportError as error:
-        raise Error("vllm.enabled is true but vllm is not installed: pip install 'rlvr[vllm]'") from error
-    if current_platform.is_cpu() and vllm.dtype == "float32":
-        _keep_cpu_weights_loadable()
-    plain = generation.LLM
-    generation.LLM = functools.partial(plain, enforce_eager=vllm.enforce_eager, dtype=vllm.dtype)
-    try:
-        yield
-    finally:
-        generation.LLM = plain
-
-
-@contextmanager
-def masked_positions_skipped() -> Iterator[None]:
-    """Leave prompt positions out of the LM head on the CPU, as TRL does on a GPU.
-
-    Without Triton trl 1.16 scores every position and masks afterwards (`compact` in trl/trainer/utils.py,
-    meant for devices that compile a graph per shape). Eager torch does not, and the prompt is most of a
-    batch. Same loss, same gradients; no upstream issue yet.
-    """
-    if torch.cuda.is_available() or not trl.__version__.startswith("1.16."):
-        yield
-        return
-    import trl.trainer.utils as utils
-
-    plain = utils._use_triton
-    utils._use_triton = lambda device: True
-    try:
-        yield
-    finally:
-        utils._use_triton = plain
-
-
-def _keep_cpu_weights_loadable() -> None:
-    # vLLM 0.31 packs float32 linears on the CPU and deletes the weight, so the first weight sync fails.
-    import vllm._custom_ops as ops
-    import vllm.model_executor.layers.utils as utils
-
-    ops._supports_onednn = False
-    utils.check_cpu_sgl_kernel = lambda *args, **options: False
-
-
-def checked_config(kind: type, section: str, options: Mapping[str, Any], fixed: Mapping[str, Any]) -> Any:
-    """A TRL configuration from a recipe section; a wrong key or value is one clear error."""
-    fields = set(kind.__dataclass_fields__)  # type: ignore[attr-defined]
-    for key in options:
-        if key not in fields:
-            raise Error(f"recipe: {section}: unknown key {key!r}{suggest(key, fields)} (trl.{kind.__name__})")
-    try:
-        return kind(**{**options, **fixed})
-    except (TypeError, ValueError) as error:
-        raise Error(f"recipe: {section}: {' '.join(str(error).split())}") from error
