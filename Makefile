@@ -41,7 +41,7 @@ clean:
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed
-	.venv/bin/pip install -q -e '.[dev]'
+	.venv/bin/pip install -q -e '.[dev,harness]'
 	@touch $@
 
 # vLLM's CPU build names image, audio and video libraries that text needs none of: its requirements are

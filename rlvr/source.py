@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,8 @@ from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import ClassVar
+
+from safetensors import SafetensorError
 
 from rlvr.types import Error, Question
 
@@ -55,6 +58,21 @@ def aside(path: Path) -> Iterator[Path]:
     finally:
         if side:
             side.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_aside(path: Path) -> Iterator[Path]:
+    """A new folder beside `path` to fill, renamed to it in the end: the folder is there whole, or not at all."""
+    side = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(side, ignore_errors=True)
+    try:
+        side.mkdir(parents=True)
+        yield side
+        side.rename(path)
+    except (OSError, SafetensorError) as error:  # a full disk is either, by the file that hits it
+        raise Error(f"cannot write {path}: {error}; free some space or choose another folder") from error
+    finally:
+        shutil.rmtree(side, ignore_errors=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -7,11 +7,13 @@
     rlvr knowledge build | show
     rlvr doctor RECIPE [key=value ...] [--processes N] [--ask N]
     rlvr oracle fit SOURCE... --out DIR | calibrate EXPORT SOURCE... --out DIR | predict PAIRS SOURCE... --out FILE
+    rlvr probe RECIPE [key=value ...] [--samples N] [--questions N] [--adapter DIR] --out DIR
     rlvr evaluate RECIPE [key=value ...] [--adapter DIR] [--final] --out DIR
     rlvr score RUN_OR_ROLLOUTS [--verifier NAME:key=value,... ...] --out FILE.parquet
     rlvr report RUN
     rlvr export RUN --to DIR [--merged]
     rlvr launch RECIPE [key=value ...] --print --topology ddp:8
+    rlvr harness RECIPE [key=value ...] --to DIR
 
 Exit codes: 0, 1 (failed: one line on stderr says what, where and what to do), 2 (bad arguments).
 What needs torch or pandas is imported by the commands that need it, so that `rlvr --help` is quick.
@@ -26,7 +28,7 @@ from typing import Annotated
 import typer
 
 import rlvr
-from rlvr.cli import audit, data, doctor, export, knowledge, launch, models, oracle, runs, verifiers
+from rlvr.cli import audit, data, doctor, export, harness, knowledge, launch, models, oracle, probe, runs, verifiers
 from rlvr.types import Error
 
 app = typer.Typer(
@@ -39,11 +41,13 @@ app.add_typer(verifiers.app, name="verifiers")
 app.add_typer(knowledge.app, name="knowledge")
 app.command()(doctor.doctor)
 app.add_typer(oracle.app, name="oracle")
+app.command()(probe.probe)
 app.command()(runs.evaluate)
 app.command()(runs.score)
 app.command()(runs.report)
 app.command()(export.export)
 app.command()(launch.launch)
+app.command()(harness.harness)
 
 
 def _version(asked: bool) -> None:

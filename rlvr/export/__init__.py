@@ -14,13 +14,12 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedModel
 
 from rlvr import models, policy
 from rlvr.export.card import write_card
 from rlvr.recipe import Recipe, load
-from rlvr.source import write_atomically
+from rlvr.source import folder_aside, write_atomically
 from rlvr.types import Error
 
 KEPT = ("adapter_config.json", "adapter_model.safetensors", "base.json")  # of a run's adapter folder
@@ -36,10 +35,7 @@ def export(run: Path, to: Path, merged: bool = False) -> Path:
         raise Error(f"{to} exists: name another folder, or move it away; nothing is overwritten")
     base, tokenizer = policy.load_base(recipe.model)
     tuned = policy.load_adapter(base, run / "adapter")  # refuses another base
-    side = to.with_name(f".{to.name}.partial")
-    shutil.rmtree(side, ignore_errors=True)
-    try:
-        side.mkdir(parents=True)
+    with folder_aside(to) as side:
         if merged:
             whole: PreTrainedModel = tuned.merge_and_unload(safe_merge=True)
             whole.to(_published(recipe.model)).save_pretrained(side)
@@ -47,11 +43,6 @@ def export(run: Path, to: Path, merged: bool = False) -> Path:
             _copy_adapter(run / "adapter", side, recipe.model)
         tokenizer.save_pretrained(side)
         write_card(side, run, recipe, to.name, merged)
-        side.rename(to)
-    except (OSError, SafetensorError) as error:
-        raise Error(f"cannot write {to}: {error}; free some space or choose another folder") from error
-    finally:
-        shutil.rmtree(side, ignore_errors=True)
     return to
 
 
