@@ -28,10 +28,10 @@ from rlvr.changes import Changes
 from rlvr.opening import reward_layer, templates
 from rlvr.recipe import Recipe, load
 from rlvr.rewards import OWN_COLUMNS, RewardLayer
+from rlvr.rollouts import BATCH, rows
 from rlvr.source import aside
 from rlvr.types import Error, Question
 
-BATCH = 512  # rows
 AS_SAVED = {
     "step": pa.int64(),
     "phase": pa.string(),
@@ -55,7 +55,7 @@ def rescore(saved: Path, verifiers: Sequence[str], recipe: str | None, out: Path
         raise Error(f"--out {out} lies among the rollouts that are read; choose another place")
     asked = _recipe(saved, verifiers, recipe)
     asked.open_verifiers()  # a mistake in them shows before anything is read
-    wanted = {row["question_id"] for file in files for row in _rows(file, ["question_id"])}
+    wanted = {row["question_id"] for file in files for row in rows(file, ["question_id"])}
     questions = _questions(asked, wanted)
     if not questions:
         some = ", ".join(sorted(wanted)[:3]) or "it has none"
@@ -63,12 +63,14 @@ def rescore(saved: Path, verifiers: Sequence[str], recipe: str | None, out: Path
     layer = reward_layer(asked, templates(asked, {question.task for question in questions.values()}))
     opened = tuple(layer.verifiers)
     changes = Changes(opened, missing=tuple(sorted(wanted - questions.keys())))
-    columns = ["question_id", "completion", "finished", *AS_SAVED, *opened]
-    scored = _scored((row for file in files for row in _rows(file, columns)), questions, layer, changes)
+    given = ["question_id", "completion", "finished"]  # all that is taken from JSON, which has no types of columns
+    columns = {".jsonl": given, ".parquet": [*given, *AS_SAVED, *opened]}
+    saved_rows = (row for file in files for row in rows(file, columns[file.suffix]))
+    scored = _scored(saved_rows, questions, layer, changes)
     progress = Console(stderr=True)
     with aside(out) as side, pq.ParquetWriter(side, _schema(layer)) as writer:
-        for rows in track(_batches(scored), "scoring", console=progress, disable=not progress.is_terminal):
-            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=writer.schema))
+        for batch in track(_batches(scored), "scoring", console=progress, disable=not progress.is_terminal):
+            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=writer.schema))
     return changes
 
 
@@ -81,15 +83,15 @@ def _scored(
         known = [row for row in batch if row["question_id"] in questions]
         changes.skipped += len(batch) - len(known)
         for step, together in groupby(known, key=lambda row: row.get("step")):
-            rows = list(together)
+            old_rows = list(together)
             layer.step = max(0, (step or 0) - 1)  # rollouts count steps from 1
             fresh = layer.score(
-                [questions[row["question_id"]] for row in rows],
-                [row["completion"] for row in rows],
-                [row.get("finished", True) for row in rows],
+                [questions[row["question_id"]] for row in old_rows],
+                [row["completion"] for row in old_rows],
+                [row.get("finished", True) for row in old_rows],
             )
-            changes.add(rows, fresh)
-            for old, new in zip(rows, fresh, strict=True):
+            changes.add(old_rows, fresh)
+            for old, new in zip(old_rows, fresh, strict=True):
                 yield {key: old.get(key) for key in AS_SAVED} | new
 
 
@@ -135,45 +137,6 @@ def _questions(recipe: Recipe, wanted: set[str]) -> dict[str, Question]:
 def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
     while batch := list(islice(rows, BATCH)):
         yield batch
-
-
-def _rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
-    """The rows of a file, one after the other, with those of the columns that it has."""
-    return _json_rows(file) if file.suffix == ".jsonl" else _parquet_rows(file, columns)
-
-
-def _json_rows(file: Path) -> Iterator[Row]:
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise Error(f"{file}:{number}: not JSON: {error}") from error
-            given = row if isinstance(row, dict) else {}
-            if not isinstance(given.get("question_id"), str) or not isinstance(given.get("completion"), str):
-                raise Error(f"{file}:{number}: needs an object with the strings question_id and completion")
-            if not isinstance(given.get("finished", True), bool):
-                raise Error(f"{file}:{number}: finished must be true or false")
-            yield {key: given[key] for key in ("question_id", "completion", "finished") if key in given}
-
-
-def _parquet_rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
-    try:
-        with pq.ParquetFile(file) as table:
-            there = table.schema_arrow.names
-            if absent := {"question_id", "completion"} - set(there):
-                raise Error(f"{file} has no column {', '.join(sorted(absent))}; it holds no rollouts")
-            stage = {"phase": file.stem} if "phase" not in there and file.parent.name == "evaluations" else {}
-            wanted = [column for column in dict.fromkeys(columns) if column in there]
-            for batch in table.iter_batches(BATCH, columns=wanted):
-                for row in batch.to_pylist():
-                    if None in (row["question_id"], row.get("completion", "")):
-                        raise Error(f"{file} has a row without question_id or completion; mend the file")
-                    yield {**stage, **row}
-    except pa.ArrowException as error:
-        raise Error(f"{file} is no Parquet file, or a broken one: {' '.join(str(error).split())}") from error
 
 
 def _schema(layer: RewardLayer) -> pa.Schema:

@@ -8,6 +8,7 @@ knows nothing of a question it says the overall training rate of the labels, so 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlvr.evidence import PRIOR
+from rlvr.prompts import Template
 from rlvr.types import Error, Question
 
 Table = NDArray[np.float64]  # (questions, labels), rows sum to 1
@@ -75,6 +77,33 @@ def shortcuts(train: Sequence[Question], held_out: Sequence[Question], labels: S
     if "neighbours" in known:
         rows["neighbour_vote"] = _told([q.truth["neighbours"] for q in held_out], labels, overall)
     return rows
+
+
+def open_shortcuts(
+    train: Sequence[Question], held_out: Sequence[Question], template: Template
+) -> dict[str, list[str | None]]:
+    """name -> canonical answers to open questions, for as many shortcuts as there are facts for.
+
+    majority: the commonest answer of training, among the question's options where it has some.
+    mean_profile: each gene's mean over the training perturbations, truth["baseline"].
+    as_listed: the genes in the order in which the prompt lists them.
+    """
+    common = [word for word, _ in Counter(template.word(q.truth["answer"]) for q in train).most_common()]
+    rows = {"majority": [_commonest(common, template, question) for question in held_out]}
+    known = {fact for question in train[:1] for fact in (*question.truth, *question.fields)}
+    if "baseline" in known:
+        rows["mean_profile"] = [template.answers.read(template.word(q.truth["baseline"]), q.fields) for q in held_out]
+    if {"relevance", "genes"} <= known:
+        rows["as_listed"] = [template.answers.read(template.word(q.fields["genes"]), q.fields) for q in held_out]
+    return rows
+
+
+def _commonest(common: Sequence[str], template: Template, question: Question) -> str | None:
+    """The commonest answer of training that this question allows."""
+    allowed = template.answers.words(question.fields).values()
+    if allowed:
+        return next((answer for answer in common if answer in allowed), next(iter(allowed)))
+    return template.answers.read(common[0], question.fields) if common else None
 
 
 def _rates(

@@ -204,11 +204,14 @@ def test_unparsed_counts_as_wrong():
     labels = ["up", "down"] * 10
     right = metrics.summarise(DIRECTION, **system(labels, [0.9, 0.1] * 10, answers=labels), resamples=20)
     silent = metrics.summarise(DIRECTION, **system(labels, [0.9, 0.1] * 10, answers=[None] * 20), resamples=20)
-    assert values(right) == dict.fromkeys(right, 1.0)
+    calibration = {"brier": pytest.approx(0.01), "brier_strict": pytest.approx(0.01), "ece": pytest.approx(0.1)}
+    assert values(right) == dict.fromkeys(right, 1.0) | calibration
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "f1", "mcc"):
         assert silent[name]["value"] == 0.0, name
     assert silent["auroc"]["value"] == 1.0, "the forced slot is scored whatever was said before"
     assert silent["auroc_strict"]["value"] == 0.5
+    assert silent["brier"]["value"] == pytest.approx(0.01)
+    assert silent["brier_strict"]["value"] == 1.0
 
 
 def naive_intervals(rows, statistic, seed, resamples):
@@ -270,7 +273,8 @@ def test_resamples_without_both_labels_are_dropped_and_counted():
 def test_draws_do_not_depend_on_the_chunk(clustered, monkeypatch):
     whole = metrics.summarise(DIRECTION, **clustered, resamples=100)
     monkeypatch.setattr(bootstrap, "_CHUNK_BYTES", 7 * 8 * 4 * 90)
-    assert metrics.summarise(DIRECTION, **clustered, resamples=100) == whole
+    cut = metrics.summarise(DIRECTION, **clustered, resamples=100)
+    assert {name: pytest.approx(interval, abs=1e-12) for name, interval in whole.items()} == cut
     assert metrics.summarise(DIRECTION, **clustered, resamples=100, seed=1) != whole
 
 
@@ -349,7 +353,7 @@ def test_what_cannot_be_computed_is_none_with_a_reason_and_json_safe():
 def test_a_task_of_many_labels_has_no_auroc():
     names = ["B cell", "T cell", "monocyte", "NK cell"]
     found = metrics.summarise("cell/type", names, np.eye(4), names, names, ["g"] * 4, list("abcd"), resamples=9)
-    assert set(found) == {"accuracy", "balanced_accuracy", "macro_f1", "mcc"}
+    assert set(found) == {"accuracy", "balanced_accuracy", "macro_f1", "mcc", "brier", "brier_strict", "ece"}
 
 
 def test_mean_is_the_share_of_rows_with_an_interval_over_clusters():

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlvr import metrics, plugins
+from rlvr import metrics, plugins, prompts
 from rlvr.evidence import PRIOR
-from rlvr.shortcuts import PSEUDO_ROWS, shortcuts
+from rlvr.shortcuts import PSEUDO_ROWS, open_shortcuts, shortcuts
 from rlvr.source import Source
 from rlvr.types import Error, Question
 
@@ -163,10 +163,49 @@ def test_bad_input_is_named():
         shortcuts(TRAIN, TRAIN, ["yes", "no"])
 
 
+def test_open_answers_have_their_shortcuts_too():
+    def rank(name, genes, split="train"):
+        relevance = {gene: float(i) for i, gene in enumerate(genes)}
+        fields, truth = {"genes": genes, "readout": "X"}, {"answer": genes[::-1], "relevance": relevance}
+        return Question(name, "perturbation/ranking", fields, truth, "hand", split)
+
+    ranking = prompts.load("perturbation/ranking")
+    train = [rank("a", ["A", "B"]), rank("b", ["A", "B"]), rank("c", ["C", "D"])]
+    found = open_shortcuts(train, [rank("d", ["E", "F"], "test")], ranking)
+    assert found == {"majority": ['["B", "A"]'], "as_listed": ['["E", "F"]']}
+
+    def cell(name, answer, options, split="train"):
+        return Question(name, "cell/type", {"options": options}, {"answer": answer}, "hand", split)
+
+    known = [cell("a", "T cell", []), cell("b", "T cell", []), cell("c", "B cell", [])]
+    asked = [
+        cell("d", "NK", ["B cell", "T cell"], "test"),
+        cell("e", "NK", ["NK", "B cell"], "test"),
+        cell("f", "NK", ["NK"], "test"),
+    ]
+    assert open_shortcuts(known, asked, prompts.load("cell/type")) == {"majority": ["T cell", "B cell", "NK"]}
+
+
 # What a table of each gene's training frequency scores on the official test splits (threshold .5).
 GOLDEN = {
-    ("k562", "effect"): {"auroc": 0.957, "accuracy": 0.934, "f1": 0.728, "balanced_accuracy": 0.817, "mcc": 0.696},
-    ("rpe1", "effect"): {"auroc": 0.978, "accuracy": 0.955, "f1": 0.836, "balanced_accuracy": 0.899, "mcc": 0.810},
+    ("k562", "effect"): {
+        "auroc": 0.957,
+        "accuracy": 0.934,
+        "f1": 0.728,
+        "balanced_accuracy": 0.817,
+        "mcc": 0.696,
+        "tpr": 0.658,
+        "tnr": 0.977,
+    },
+    ("rpe1", "effect"): {
+        "auroc": 0.978,
+        "accuracy": 0.955,
+        "f1": 0.836,
+        "balanced_accuracy": 0.899,
+        "mcc": 0.810,
+        "tpr": 0.821,
+        "tnr": 0.977,
+    },
     ("k562", "direction"): {"auroc": 0.851},
     ("rpe1", "direction"): {"auroc": 0.940},
 }

@@ -8,39 +8,84 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.stats import norm
 
+K = TypeVar("K")
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Statistic = Callable[[Floats], Floats]  # weights (clusters, draws) -> (draws,), NaN where undefined
 
 RESAMPLES = 2000
+POWER = float(norm.ppf(0.975) + norm.ppf(0.8))  # standard errors between 0 and what 80 % of experiments would show
 _CHUNK_BYTES = 2e8  # of working memory per statistic: some four arrays of (rows, draws)
 
 
 class Interval(TypedDict):
-    """One metric. n: the rows it rests on, or the readouts for auroc_macro_gene."""
+    """One metric. n: the rows it rests on, or the readouts for auroc_macro_gene. detectable: the smallest distance
+    from a fixed value, or difference from 0, that such data would show with 80 % power at the 5 % level."""
 
     value: float | None
     low: float | None
     high: float | None
     n: int
+    detectable: NotRequired[float]
     dropped: NotRequired[int]
     reason: NotRequired[str]
+    p: NotRequired[float]
+    p_holm: NotRequired[float]
+    test: NotRequired[str]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A statistic, what it rests on, and what it means if it has no value."""
+    """A statistic, what it rests on, and what it means if it has no value. hits: of a metric that counts rows, how
+    many it counts in each cluster, for exact paired tests. biased: resamples do not scatter about the value (rows
+    drawn twice make small groups easier), so only their spread is used."""
 
     n: int
     of: Statistic
     undefined: str = "only one label occurs"
+    hits: Floats | None = None
+    biased: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric's value (NaN where it has none) and its draws: two systems measured on the same rows, with one seed
+    and one number of resamples, have seen the same resamples, and may be subtracted draw by draw."""
+
+    n: int
+    value: float
+    draws: Floats
+    undefined: str
+    hits: Floats | None = None
+
+    def minus(self, other: Measured, undefined: str) -> Measured:
+        """The paired difference; it rests on the rows of both."""
+        draws = self.draws - other.draws if len(self.draws) == len(other.draws) else np.empty(0)
+        return Measured(self.n, self.value - other.value, draws, undefined)
+
+    def interval(self) -> Interval:
+        """The value with its percentile interval; undefined draws are left out and counted."""
+        if not np.isfinite(self.value):
+            reason = self.undefined if self.n else "no rows"
+            return {"value": None, "low": None, "high": None, "n": self.n, "reason": reason}
+        kept = self.draws[np.isfinite(self.draws)]
+        if not len(kept):
+            return {"value": self.value, "low": None, "high": None, "n": self.n, "reason": "nothing to resample"}
+        low, high = np.percentile(kept, [2.5, 97.5])
+        found: Interval = {"value": self.value, "low": float(low), "high": float(high), "n": self.n}
+        if kept.std() > 0:
+            found["detectable"] = float(POWER * kept.std())
+        if len(kept) < len(self.draws):
+            found["dropped"] = len(self.draws) - len(kept)
+        return found
 
 
 @dataclass(frozen=True)
@@ -79,15 +124,40 @@ def mean_defined(numerator: Floats, denominator: Floats) -> Floats:
     return mean
 
 
-def intervals(metrics: Mapping[str, Metric], clusters: Clusters, seed: int, resamples: int) -> dict[str, Interval]:
-    """Every metric's value and 95 % interval; all metrics see the same resamples."""
+def average(
+    values: Sequence[float] | Floats | Mask, clusters: Clusters, sizes: Sequence[float] | Floats | None = None
+) -> Metric:
+    """The mean of one value per row, NaN left out; with `sizes`, the sum of the values over that of the sizes."""
+    table = np.asarray(values, dtype=np.float64)
+    known = np.isfinite(table)
+    each = known.astype(np.float64) if sizes is None else np.where(known, sizes, 0.0)
+    sums: Floats = np.bincount(clusters.codes, weights=np.where(known, table, 0.0), minlength=clusters.n).astype(
+        np.float64
+    )
+    counts = np.bincount(clusters.codes, weights=each, minlength=clusters.n)
+
+    def mean(weights: Floats) -> Floats:
+        return mean_defined((sums @ weights)[None], (counts @ weights)[None])
+
+    return Metric(int(known.sum()), mean, "no rows", sums)
+
+
+def measure(metrics: Mapping[K, Metric], clusters: Clusters, seed: int, resamples: int) -> dict[K, Measured]:
+    """Every metric's value and draws; all metrics see the same resamples."""
     once = np.ones((clusters.n, 1))
     values = {name: float(metric.of(once)[0]) if clusters.n else np.nan for name, metric in metrics.items()}
-    draws: dict[str, list[Floats]] = {name: [] for name in metrics if np.isfinite(values[name])}
+    draws: dict[K, list[Floats]] = {name: [] for name in metrics if np.isfinite(values[name])}
     for weights in resample(clusters, seed, resamples):
         for name, seen in draws.items():
             seen.append(metrics[name].of(weights))
-    return {name: _interval(metric, values[name], draws.get(name, [])) for name, metric in metrics.items()}
+    joined = {name: np.concatenate(seen) for name, seen in draws.items() if seen}
+    for name in joined:
+        if metrics[name].biased and np.isfinite(joined[name]).any():
+            joined[name] += values[name] - np.nanmean(joined[name])
+    return {
+        name: Measured(metric.n, values[name], joined.get(name, np.empty(0)), metric.undefined, metric.hits)
+        for name, metric in metrics.items()
+    }
 
 
 def resample(clusters: Clusters, seed: int, resamples: int) -> Iterator[Floats]:
@@ -102,16 +172,3 @@ def resample(clusters: Clusters, seed: int, resamples: int) -> Iterator[Floats]:
         picked += clusters.n * np.arange(count)[:, None]
         weights = np.bincount(picked.ravel(), minlength=count * clusters.n).reshape(count, clusters.n)
         yield np.ascontiguousarray(weights.T, dtype=np.float64)
-
-
-def _interval(metric: Metric, value: float, draws: Sequence[Floats]) -> Interval:
-    if not np.isfinite(value):
-        reason = metric.undefined if metric.n else "no rows"
-        return {"value": None, "low": None, "high": None, "n": metric.n, "reason": reason}
-    sampled = np.concatenate(draws) if draws else np.empty(0)
-    kept = sampled[np.isfinite(sampled)]
-    if not len(kept):
-        return {"value": value, "low": None, "high": None, "n": metric.n, "reason": "nothing to resample"}
-    low, high = np.percentile(kept, [2.5, 97.5])
-    found: Interval = {"value": value, "low": float(low), "high": float(high), "n": metric.n}
-    return found if len(kept) == len(sampled) else {**found, "dropped": len(sampled) - len(kept)}

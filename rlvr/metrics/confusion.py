@@ -1,4 +1,4 @@
-"""Metrics of the answers alone: accuracy, balanced accuracy, F1, Matthews' correlation.
+"""Metrics of the answers alone: accuracy, balanced accuracy, F1, Matthews' correlation, true positives and negatives.
 
 All are read off one table of counts (true label, answer or unparsed). They agree with scikit-learn's,
 unparsed being an answer of its own that is never right.
@@ -6,7 +6,7 @@ unparsed being an answer of its own that is never right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -17,14 +17,20 @@ from rlvr.metrics.ranking import Rows
 
 
 def confusion_metrics(rows: Rows, answers: Sequence[str | None]) -> dict[str, Metric]:
-    """name -> metric; f1 (of the first label) only where there are two labels."""
+    """name -> metric; f1, tpr (of the first label) and tnr (of the second) only where there are two labels."""
     k = len(rows.names)
     answered = np.full(len(answers), k, dtype=np.int64)
     parsed = np.array([answer is not None for answer in answers], dtype=np.bool_)
     answered[parsed] = rows.code([answer for answer in answers if answer is not None])
     counts = rows.clusters.counts(rows.truth * (k + 1) + answered, k * (k + 1))
-    measures = {name: measure for name, measure in _MEASURES.items() if name != "f1" or k == 2}
-    return {name: Metric(len(answers), partial(_measured, measure, counts, k)) for name, measure in measures.items()}
+    measures = _MEASURES | (_OF_TWO if k == 2 else {})
+    right = np.bincount(rows.clusters.codes, weights=answered == rows.truth, minlength=rows.clusters.n).astype(
+        np.float64
+    )
+    return {
+        name: Metric(len(answers), partial(_measured, measure, counts, k), hits=right if name == "accuracy" else None)
+        for name, measure in measures.items()
+    }
 
 
 def _measured(measure: Statistic, counts: Any, k: int, weights: Floats) -> Floats:
@@ -58,6 +64,16 @@ def _f1(counts: Floats) -> Floats:
     return mean_defined(2 * hits[:1], truths[:1] + predictions[:1])
 
 
+def _tpr(counts: Floats) -> Floats:
+    hits, truths, _ = _margins(counts)
+    return mean_defined(hits[:1], truths[:1])
+
+
+def _tnr(counts: Floats) -> Floats:
+    hits, truths, _ = _margins(counts)
+    return mean_defined(hits[1:2], truths[1:2])
+
+
 def _mcc(counts: Floats) -> Floats:
     """For any number of labels (Gorodkin 2004); 0 if all answers are the same, undefined if all truths are."""
     hits, truths, predictions = _margins(counts)
@@ -70,10 +86,10 @@ def _mcc(counts: Floats) -> Floats:
     return np.where(spread_truth > 0, value, np.nan)
 
 
-_MEASURES: Mapping[str, Statistic] = {
+_MEASURES: dict[str, Statistic] = {
     "accuracy": _accuracy,
     "balanced_accuracy": _balanced_accuracy,
     "macro_f1": _macro_f1,
-    "f1": _f1,
     "mcc": _mcc,
 }
+_OF_TWO: dict[str, Statistic] = {"f1": _f1, "tpr": _tpr, "tnr": _tnr}

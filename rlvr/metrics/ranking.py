@@ -1,13 +1,14 @@
-"""Metrics of the probabilities: AUROC pooled, within readouts, with unparsed rows as uninformed.
+"""Metrics of the order of the probabilities: AUROC and AUPRC, pooled, within readouts, unparsed rows as uninformed.
 
-The rows are sorted once; a weighted AUROC for many resamples is then two sparse products and one
-cumulative sum over blocks of tied rows.
+The rows are sorted once, by falling score, and cut into steps: a block of tied rows with a positive among them, and
+the negatives that lie between it and the step before. A weighted AUROC, or average precision, for many resamples is
+then a few sparse products and cumulative sums over the steps, of which there are no more than positive rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from rlvr.metrics.bootstrap import Clusters, Codes, Floats, Mask, Metric, Statis
 from rlvr.types import Error
 
 RESPONSE = "perturbation/response"
+NO_PROBABILITIES = "the system gives no probabilities"
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Ranking:
 def rankings(rows: Rows, probabilities: Floats) -> dict[str, Ranking]:
     """The questions that a task's probabilities answer, by the name of their AUROC: one for two labels,
     two for `perturbation/response`, none otherwise."""
-    table = _checked(rows, probabilities)
+    table = checked(rows, probabilities)
     everything = np.ones(len(rows.truth), dtype=np.bool_)
     if rows.task == RESPONSE:
         none, up, down = (rows.names.index(name) for name in ("none", "up", "down"))
@@ -89,25 +91,41 @@ def rankings(rows: Rows, probabilities: Floats) -> dict[str, Ranking]:
 
 
 def ranking_metrics(rows: Rows, probabilities: Floats | None, answers: Sequence[str | None]) -> dict[str, Metric]:
-    """name -> metric: auroc, auroc_macro_gene, auroc_strict, and the parts of `perturbation/response`."""
+    """name -> metric: AUROC and AUPRC, each pooled and by readout, auroc_strict, and the parts of
+    `perturbation/response`."""
     blank = np.full((len(rows.truth), len(rows.names)), 1 / max(len(rows.names), 1))
     asked = rankings(rows, blank if probabilities is None else probabilities)
     parsed = np.array([answer is not None for answer in answers], dtype=np.bool_)
     pooled = {name: auroc(ranking) for name, ranking in asked.items()}
+    precise = {name.replace("auroc", "auprc"): auprc(ranking) for name, ranking in asked.items()}
     parts = {
         "auroc": list(pooled.values()),
         "auroc_macro_gene": [auroc(ranking, by_readout=True) for ranking in asked.values()],
         "auroc_strict": [auroc(ranking, informed=parsed[ranking.rows]) for ranking in asked.values()],
+        "auprc": list(precise.values()),
+        "auprc_macro_gene": [auprc(ranking, by_readout=True) for ranking in asked.values()],
     }
-    found = pooled | {name: _average(metrics) for name, metrics in parts.items() if metrics}
+    found = pooled | precise | {name: _average(metrics) for name, metrics in parts.items() if metrics}
     if probabilities is None:
-        return {name: Metric(metric.n, _nothing, "the system gives no probabilities") for name, metric in found.items()}
+        return {name: Metric(metric.n, nothing, NO_PROBABILITIES) for name, metric in found.items()}
     return found
 
 
 def auroc(ranking: Ranking, by_readout: bool = False, informed: Mask | None = None) -> Metric:
     """AUROC, pooled or averaged over the readouts with both labels. `informed`: rows whose score is heeded;
     a pair with any other row counts 1/2."""
+    if 2 * int(ranking.positive.sum()) > len(ranking.positive):  # the same value, in fewer steps
+        ranking = replace(ranking, score=-ranking.score, positive=~ranking.positive)
+    return _metric(_Auroc, ranking, by_readout, informed)
+
+
+def auprc(ranking: Ranking, by_readout: bool = False) -> Metric:
+    """Average precision (scikit-learn's, tied rows enter together), pooled or averaged over the readouts with both
+    labels. A ranking by chance reaches the share of positives."""
+    return replace(_metric(_AveragePrecision, ranking, by_readout, None), biased=by_readout)
+
+
+def _metric(kind: type[_Steps], ranking: Ranking, by_readout: bool, informed: Mask | None) -> Metric:
     groups = ranking.groups(by_readout)
     n_groups = int(groups.max(initial=-1)) + 1
     sides = [np.bincount(groups[side], minlength=n_groups) > 0 for side in (ranking.positive, ~ranking.positive)]
@@ -115,49 +133,91 @@ def auroc(ranking: Ranking, by_readout: bool = False, informed: Mask | None = No
     n_both = int(both.sum())
     n = n_both if by_readout else len(groups)
     if not n_both:
-        return Metric(n, _nothing)
+        return Metric(n, nothing)
     keep = both[groups]  # groups with one label never count, in any resample
     score, positive, clusters = ranking.score[keep], ranking.positive[keep], ranking.clusters.take(keep)
     groups = (np.cumsum(both) - 1)[groups[keep]]
     heeded = np.ones(len(groups), dtype=np.bool_) if informed is None else informed[keep]
-    order = np.lexsort((score, groups))
-    opens = np.ones(len(order), dtype=np.bool_)
+    order = np.lexsort((-score, groups))
+    opens = np.ones(len(order), dtype=np.bool_)  # a block of tied rows
     opens[1:] = (np.diff(groups[order]) != 0) | (np.diff(score[order]) != 0)
-    n_blocks = int(opens.sum())
-    blocks = np.empty(len(order), dtype=np.int64)
-    blocks[order] = np.cumsum(opens) - 1
-    members = (groups[order][opens], np.arange(n_blocks))
-    statistic = _Sorted(
-        won=clusters.counts(blocks, n_blocks, positive & heeded),
-        lost=clusters.counts(blocks, n_blocks, ~positive & heeded),
-        gather=sparse.csr_array((np.ones(n_blocks), members), shape=(n_both, n_blocks)),
+    block = np.cumsum(opens) - 1
+    held = np.zeros(block[-1] + 1, dtype=np.bool_)
+    held[block[(positive & heeded)[order]]] = True  # blocks that end a step
+    steps = np.empty(len(order), dtype=np.int64)
+    steps[order] = (np.cumsum(held) - held)[block]
+    group_of = groups[order][opens][held]
+    tied = np.empty(len(order), dtype=np.bool_)
+    tied[order] = held[block]
+    n_steps = len(group_of)
+    # What lies below the last positive of its group falls to a step of the next one, or to none: it is in no step.
+    inside = heeded & (steps < n_steps)
+    inside[inside] = group_of[steps[inside]] == groups[inside]
+    statistic = kind(
+        won=clusters.counts(steps, n_steps, positive & inside),
+        lost=clusters.counts(steps, n_steps, ~positive & inside),
+        tied=clusters.counts(steps, n_steps, ~positive & inside & tied),
+        group_of=group_of,
+        gather=sparse.csr_array((np.ones(n_steps), (group_of, np.arange(n_steps))), shape=(n_both, n_steps)),
         positives=clusters.counts(groups, n_both, positive),
         negatives=clusters.counts(groups, n_both, ~positive),
+        heeded=(clusters.counts(groups, n_both, positive & heeded), clusters.counts(groups, n_both, ~positive & heeded))
+        if informed is not None
+        else None,
     )
     return Metric(n, statistic)
 
 
 @dataclass(frozen=True)
-class _Sorted:
-    """A statistic. Sparse: won, lost (blocks, clusters) count heeded positive and negative rows; gather
-    (groups, blocks) sums the blocks of a group; positives, negatives (groups, clusters) count all rows."""
+class _Steps:
+    """A statistic. Sparse: won, lost (steps, clusters) count the heeded positive and negative rows of a step, tied
+    the negatives in its block; gather (groups, steps) sums the steps of a group; positives, negatives (groups,
+    clusters) count all rows, `heeded` the heeded ones, where those are not all."""
 
     won: Any
     lost: Any
+    tied: Any
+    group_of: Codes
     gather: Any
     positives: Any
     negatives: Any
+    heeded: tuple[Any, Any] | None
 
     def __call__(self, weights: Floats) -> Floats:
-        won, lost = self.won @ weights, self.lost @ weights
-        group_won, group_lost = self.gather @ won, self.gather @ lost
-        earlier = np.cumsum(group_lost, axis=0) - group_lost  # negatives of the groups sorted before
-        below = np.cumsum(lost, axis=0)
-        below -= 0.5 * lost  # a tie is half a win
-        below *= won
+        raise NotImplementedError
+
+    def _above(self, rows: Floats) -> Floats:
+        """Rows of a step and of all before it in its group."""
+        total = np.cumsum(rows, axis=0)
+        if len(self.gather.indptr) > 2:
+            of_group = self.gather @ rows
+            total -= (np.cumsum(of_group, axis=0) - of_group)[self.group_of]
+        return total
+
+
+class _Auroc(_Steps):
+    def __call__(self, weights: Floats) -> Floats:
+        above = self._above(self.lost @ weights)
+        above -= 0.5 * (self.tied @ weights)  # a tie is half a win
+        above *= self.won @ weights
         pairs = (self.positives @ weights) * (self.negatives @ weights)
-        unheeded = pairs - group_won * group_lost
-        return mean_defined(self.gather @ below - earlier * group_won + 0.5 * unheeded, pairs)
+        wins = pairs - self.gather @ above
+        if self.heeded is not None:
+            wins -= 0.5 * (pairs - (self.heeded[0] @ weights) * (self.heeded[1] @ weights))
+        return mean_defined(wins, pairs)
+
+
+class _AveragePrecision(_Steps):
+    def __call__(self, weights: Floats) -> Floats:
+        won = self.won @ weights
+        true = self._above(won)
+        called = self._above(self.lost @ weights)
+        called += true
+        precision = np.divide(true, called, out=called, where=called > 0)
+        precision *= won
+        positives = self.positives @ weights
+        both = np.where(self.negatives @ weights > 0, positives, 0.0)
+        return mean_defined(self.gather @ precision, both)
 
 
 def permuted_aurocs(
@@ -184,18 +244,19 @@ def permuted_aurocs(
 
 def _average(metrics: Sequence[Metric]) -> Metric:
     """The mean of one or two metrics; it rests on as much as the poorer one."""
-    return Metric(min(metric.n for metric in metrics), partial(_mean, [metric.of for metric in metrics]))
+    n, of = min(metric.n for metric in metrics), partial(_mean, [metric.of for metric in metrics])
+    return Metric(n, of, biased=any(metric.biased for metric in metrics))
 
 
 def _mean(statistics: Sequence[Statistic], weights: Floats) -> Floats:
     return np.asarray(np.mean([statistic(weights) for statistic in statistics], axis=0))
 
 
-def _nothing(weights: Floats) -> Floats:
+def nothing(weights: Floats) -> Floats:
     return np.full(weights.shape[1], np.nan)
 
 
-def _checked(rows: Rows, probabilities: Floats) -> Floats:
+def checked(rows: Rows, probabilities: Floats) -> Floats:
     table = np.asarray(probabilities, dtype=np.float64)
     shape = (len(rows.truth), len(rows.names))
     if table.shape != shape:
