@@ -13,6 +13,27 @@ import pandas as pd
 TASK = "perturbation/direction"
 LABELS = ("up", "down")
 MEGABYTE = "A" * 1_000_000
+CLAIMS = "RPS19 takes part in ribosome biogenesis. RPS19 has protein kinase activity; RPL3 is part of RNA splicing."
+CHECKED = [  # what the claims verifier writes of them
+    {
+        "source": "GO 2026-01",
+        "record": "GO:0042254 IDA PMID:17517689",
+        "statement": "RPS19 has ribosome biogenesis: supported",
+        "supports": True,
+    },
+    {
+        "source": "GO 2026-01",
+        "record": "GO:0004672 NOT IDA",
+        "statement": "RPS19 has protein kinase activity: contradicted",
+        "supports": False,
+    },
+    {
+        "source": "knowledge base",
+        "record": "GO:0008380",
+        "statement": "RPL3 has RNA splicing: unknown",
+        "supports": False,
+    },
+]
 HOSTILE = (
     "<script>alert(1)</script>",
     "</style></pre><style>*{display:none}</style>",
@@ -22,6 +43,7 @@ HOSTILE = (
     "{{ 7 * 7 }} {% raw %} $\\frac{1}{0}$ ]]> --> \"' onmouseover='x'",
     "e" + "\u0301" * 4000,
     "\n" * 3000,
+    "</script x><!--<script src=//evil.example/x.js></script/x>",
     "word" * 400,
     MEGABYTE,
 )
@@ -109,10 +131,43 @@ def report() -> dict[str, Any]:
     }
 
 
+def everything() -> dict[str, Any]:
+    """The same run with all that an evaluation may add to it."""
+    found = report()
+    found["reliability"] = {}
+    for stage, sure in (("before", 0.3), ("after", 0.1)):
+        found[stage][TASK] |= {"brier": figure(0.2), "ece": figure(sure), "auprc": figure(0.7)}
+        bins = [{"said": c / 10, "held": max(0.0, c / 10 - sure), "n": 12 * c} for c in range(1, 10)]
+        found["reliability"][stage] = {TASK: bins}
+    few = {"n": 12, "clusters": 4, "reason": "too few clusters: 4, at least 10 are needed"}
+    found["strata"] = {
+        TASK: {
+            "seen_gene": {"seen": {"n": 180, "accuracy": figure(0.8, 180)}, "unseen": {"accuracy": figure(0.71, 60)}},
+            "annotations": {
+                "few (at most 12)": {"accuracy": figure(0.7, 80), "gain": difference(-0.05, 0.1, 80)},
+                "many (over 80)": {"accuracy": figure(0.82, 160), "gain": difference(0.02, 0.06, 160)},
+                "none": few,
+            },
+        }
+    }
+    found["comparisons"]["after - before"][TASK]["accuracy"] |= {"p": 0.001, "p_holm": 0.004, "detectable": 0.09}
+    found["flags"] = [{"flag": "unfinished", "task": None, "text": "unfinished: 200 of 240 (after, out of minutes)"}]
+    found["alarms"] = [
+        {"time": "2026-01-12T10:00:00", "step": 31, "alarm": "entropy", "value": 0.02, "threshold": 0.05,
+         "action": "warn"}
+    ]  # fmt: skip
+    found["evaluations"] = {"after": {"asked": 240, "answered": 200, "stopped": "minutes"}}
+    found["reasoning"] = {
+        "fact_precision": [{"name": "right answers", **figure(0.71), "baseline": 0.42}],
+        "faithfulness": [{"name": "thought swapped", **figure(0.31), "baseline": figure(0.08)}],
+    }
+    return found
+
+
 def completion(label: str | None, rng: random.Random) -> str:
     """A plausible completion; unparsable for None."""
     partners = ", ".join(rng.sample(["RPL5", "RPS19", "EIF3A", "POLR2B", "MED12", "SMARCB1", "PSMD4"], 3))
-    thought = f"{partners} share a complex with it; two of three lowered the readout when knocked down."
+    thought = f"{CLAIMS} {partners} share a complex with it; two of three lowered the readout when knocked down."
     return f"<think>{thought}</think>\n<answer>{label}</answer>" if label else f"{thought} So I would say up or down"
 
 
@@ -162,6 +217,10 @@ def rollout_rows(step: int, rng: random.Random, hostile: bool) -> list[dict[str,
                     "label/reason": "correct" if right else "wrong" if answer else "unparsed",
                     "label/error": None,
                     "label/evidence": json.dumps([consulted]),
+                    "claims": 0.5,
+                    "claims/reason": "contradicted" if place == 1 else "partial",
+                    "claims/error": f"Traceback: {text[:80]}" if step == 3 and place == 3 else None,
+                    "claims/evidence": json.dumps(CHECKED),
                     "neighbours": None if group else 0.7,
                     "neighbours/reason": "uncovered" if group else "belief",
                     "neighbours/error": None,
@@ -233,9 +292,9 @@ def metric_rows(rng: random.Random, steps: int) -> list[dict[str, Any]]:
     return rows
 
 
-def make(run: Path, *, hostile: bool = True, steps: int = 60) -> Path:
+def make(run: Path, *, hostile: bool = True, steps: int = 60, seed: int = 0) -> Path:
     """Write the run directory and return it."""
-    rng = random.Random(0)
+    rng = random.Random(seed)
     (run / "rollouts").mkdir(parents=True)
     (run / "evaluations").mkdir()
     found = report()

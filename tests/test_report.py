@@ -16,11 +16,15 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from rlvr.report import curves, examples, plots, scores, terminal_summary, write_report
+from rlvr.cli import app
+from rlvr.report import curves, extras, pairs, plots, rows, scores, terminal_summary, write_markdown, write_report
+from rlvr.report.browser import Prompts, browser, messages
+from rlvr.report.marks import facts, mark
 from rlvr.report.text import Metric, clip, duration, number, printable
 from rlvr.types import Error
-from tests.run_directory import HOSTILE, MEGABYTE, TASK, make, report
+from tests.run_directory import CHECKED, CLAIMS, HOSTILE, MEGABYTE, TASK, everything, make, report
 
 
 class Page(html.parser.HTMLParser):
@@ -30,13 +34,17 @@ class Page(html.parser.HTMLParser):
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.embedded: dict[str, Any] = {}
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        if self.lasttag != "style":
+        _, attributes = self.elements[-1] if self.elements else ("", {})
+        if self.cdata_elem and attributes.get("type") == "application/json":
+            self.embedded[attributes["id"] or ""] = json.loads(data)
+        elif not self.cdata_elem:  # neither style nor script
             self.text += data
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
@@ -56,11 +64,12 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_hostile_text_adds_no_element_and_no_attribute(hostile: Path, clean: Path) -> None:
     page, allowed = Page(hostile), Page(clean)
     assert "<script>alert(1)</script>" in page.text, "the hostile text is not there, so nothing was tested"
-    assert {tag for tag, _ in page.elements} <= {tag for tag, _ in allowed.elements} - {"script", "iframe", "svg"}
+    assert {tag for tag, _ in page.elements} <= {tag for tag, _ in allowed.elements} - {"iframe", "svg"}
     known = {name for _, attributes in allowed.elements for name in attributes}
     found = {name for _, attributes in page.elements for name in attributes}
     assert found <= known and not {name for name in found if name.startswith("on") or name == "style"}
-    assert len(page.all("style")) == 1
+    assert len(page.all("style")) == 1 and len(page.all("script")) == len(allowed.all("script")) == 3
+    assert any("</pre>" in str(row) for row in page.embedded["rollouts-data"]["rows"])
 
 
 def test_page_loads_nothing_and_links_only_to_the_doi(hostile: Path) -> None:
@@ -69,10 +78,10 @@ def test_page_loads_nothing_and_links_only_to_the_doi(hostile: Path) -> None:
     assert loads and all(value.startswith("data:image/svg+xml;base64,") for value in loads)
     links = [a["href"] or "" for a in page.all("a")]
     assert [link for link in links if not link.startswith("#")] == ["https://doi.org/10.48550/arXiv.2502.21290"]
-    assert not page.all("link") and not page.all("script")
+    assert not page.all("link") and not [a for a in page.all("script") if "src" in a]
     assert "url(" not in hostile.read_text(encoding="utf-8") and "@import" not in hostile.read_text(encoding="utf-8")
     policy = next(a["content"] or "" for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
-    assert policy.startswith("default-src 'none'") and "unsafe" not in policy
+    assert policy.startswith("default-src 'none'") and "unsafe" not in policy and policy.count("sha256-") == 2
 
 
 def test_plots_hold_no_script_and_no_foreign_reference(hostile: Path) -> None:
@@ -99,7 +108,8 @@ def test_invisible_characters_are_spelt_out(hostile: Path) -> None:
 def test_page_is_bounded_although_a_completion_is_a_megabyte(hostile: Path) -> None:
     page = Page(hostile)
     assert hostile.stat().st_size < 1_500_000
-    assert "A" * 2000 not in page.text and "characters not shown" in page.text
+    texts = [str(row["c"]) for row in page.embedded["rollouts-data"]["rows"]]
+    assert max(map(len, texts)) < 40_000 and any("characters are not in this page" in text for text in texts)
     assert len(MEGABYTE) > 900_000
 
 
@@ -118,9 +128,8 @@ def test_page_opens_with_the_verdict_and_shows_every_part(clean: Path) -> None:
         "Paired comparisons",
         "not told apart from 0",
         "Generate",
-        "advantage +",
         "wrong → right",
-        "unparsed → right",
+        "All 152 rollouts of this run.",
         "9f2c9f2c",
         "4be1d02",
         "complex partner",
@@ -129,7 +138,6 @@ def test_page_opens_with_the_verdict_and_shows_every_part(clean: Path) -> None:
         "accelerate launch train.py",
         "trl 1.16.0",
         "3 min 32 s",
-        "RPL3 goes down in the measurement (perturbqa, k562:RPS19:RPL1; for the answer)",
         "AUROC, per gene: mean 0.500, 97.5 % point 0.571 (n 57)",
         "MCC",
     ):
@@ -153,7 +161,7 @@ def test_boxes_that_scroll_and_details_are_in_keyboard_reach(clean: Path) -> Non
     page = Page(clean)
     boxes = [a for a in page.all("div") if (a.get("class") or "").startswith("scroll")]
     assert len(boxes) >= 4 and all(a.get("tabindex") == "0" and a.get("aria-label") for a in boxes)
-    assert len(page.all("summary")) == len(page.all("details")) >= 10
+    assert len(page.all("summary")) == len(page.all("details")) >= 5
 
 
 def run_with(tmp_path: Path, found: object) -> Path:
@@ -214,7 +222,7 @@ def test_broken_metrics_and_rollouts_are_left_out_and_named(tmp_path: Path) -> N
     text = " ".join(Page(write_report(run)).text.split())
     assert "metrics.jsonl: 1 broken line left out" in text
     assert "step_000011_rank0.parquet (ArrowInvalid) could not be read" in text
-    assert "41 right" in text
+    assert "All 152 rollouts" in text
 
 
 def test_a_failed_write_leaves_the_old_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,11 +293,12 @@ def test_the_label_none_is_not_mistaken_for_no_answer(tmp_path: Path) -> None:
     run = run_with(tmp_path, report())
     (run / "evaluations").mkdir()
     for stage, answer in (("before", None), ("after", "none")):
-        row = {"question_id": "q", "truth": "none", "completion": "c", "answer": answer, "p/none": 0.5}
+        row = {"question_id": "q", "truth": "none", "completion": "c", "answer": answer, "p/none": 0.5, "task": TASK}
         pd.DataFrame([row]).to_parquet(run / "evaluations" / f"{stage}.parquet")
-    text = " ".join(Page(write_report(run)).text.split())
-    assert "unparsed → right" in text
-    assert "Untrained · no answer that parses" in text and "Warm start + GRPO · answer none" in text
+    page = Page(write_report(run))
+    assert "unparsed → right 1" in page.text.replace("\xa0", " ")
+    (pair,) = page.embedded["answers-data"]["rows"]
+    assert pair["a"] == [[None, 0.5], ["none", 0.5]] and pair["o"] == "unparsed → right"
 
 
 def test_column_shows_n_once_where_it_is_the_same_and_per_cell_where_not() -> None:
@@ -372,30 +381,195 @@ def test_step_time_shares_add_up() -> None:
         ({"answer": "up", "label/reason": "correct"}, "right"),
         ({"answer": "up", "label/reason": "wrong", "other/reason": "correct"}, "wrong"),
         ({"answer": "up", "format/reason": "well_formed"}, "ungraded"),
+        ({"answer": "up", "truth": "up", "label/reason": "wrong"}, "right"),  # the truth decides where it is known
+        ({"answer": "[2,1]", "truth": "[2, 1]"}, "right"),
+        ({"answer": "0.9", "truth": "up", "task": "perturbation/effect_probability"}, "ungraded"),
     ],
 )
-def test_outcome_of_a_rollout(row: dict[str, Any], expected: str) -> None:
-    assert examples.outcome(row) == expected
+def test_outcome_of_a_rollout(row: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    (tmp_path / "evaluations").mkdir()
+    frame = pd.DataFrame([{"question_id": "q", "task": TASK, **row}])
+    frame.to_parquet(tmp_path / "evaluations" / "after.parquet")
+    found, unread = rows.index(tmp_path)
+    assert found["outcome"].tolist() == [expected] and not unread
 
 
 @pytest.mark.parametrize("kept", [None, "", "{half", "[" * 100_000, "3", "[3, null]", '{"a": 1}'])
 def test_evidence_that_cannot_be_read_is_none(kept: str | None) -> None:
-    assert examples._evidence(kept) == []
+    assert facts("claims", kept) == []
 
 
-def test_groups_of_two_batches_of_one_step_are_kept_apart() -> None:
-    rows = [
-        {"step": 1, "group": 0, "question_id": question, "reward": reward, "answer": "up", "label/reason": reason}
-        for question, reward, reason in (("a", 0.0, "wrong"), ("a", 1.0, "correct"), ("b", 1.0, "correct"))
+def test_checked_statements_are_marked_where_they_stand_and_say_where_they_are_written() -> None:
+    pieces = mark(f"First. {CLAIMS} Last.", facts("claims", json.dumps(CHECKED)))
+    assert "".join(p if isinstance(p, str) else p[0] for p in pieces) == f"First. {CLAIMS} Last."
+    marked = {piece[0]: piece[1:] for piece in pieces if not isinstance(piece, str)}
+    assert {text: status for text, (status, _) in marked.items()} == {
+        "RPS19 takes part in ribosome biogenesis": "supported",
+        "RPS19 has protein kinase activity": "contradicted",
+        "RPL3 is part of RNA splicing": "unknown",
+    }
+    assert "GO:0042254 IDA PMID:17517689; claims" in marked["RPS19 takes part in ribosome biogenesis"][1]
+
+
+def test_identifiers_and_named_genes_are_marked_and_absent_ones_are_not() -> None:
+    cited = [{"source": "knowledge base", "record": "GO:9", "statement": "no such identifier", "supports": False}]
+    named = [
+        {"source": "thought", "record": g, "statement": f"{g} is named", "supports": g == "LAT"} for g in ("LAT", "ZAP")
     ]
-    assert [example.question_id for example in examples._group(rows)] == ["a", "a"]
+    found = [*facts("citation", json.dumps(cited)), *facts("mention", json.dumps(named))]
+    pieces = [piece for piece in mark("LATS and LAT (GO:9, GO:99) and (.*", found) if not isinstance(piece, str)]
+    assert [(text, status) for text, status, _ in pieces] == [("LAT", "named"), ("GO:9", "against")]
+
+
+@given(st.text("aG9:. \n", max_size=80), st.lists(st.text("aG9:. ", min_size=1, max_size=6), max_size=4))
+def test_marked_pieces_are_the_text(text: str, records: list[str]) -> None:
+    kept = [{"source": "s", "record": r, "statement": f"{r} has {r}: supported", "supports": True} for r in records]
+    kept += [{"source": "s", "record": r, "statement": "x", "supports": False} for r in records]
+    assert "".join(p if isinstance(p, str) else p[0] for p in mark(text, facts("v", json.dumps(kept)))) == text
+
+
+@given(st.text("ab \n", max_size=300), st.text("ab \n", max_size=300))
+def test_a_word_diff_holds_both_texts(first: str, last: str) -> None:
+    pieces = pairs.words(first, last)
+    assert "".join(text for kind, text in pieces if kind != "+") == first
+    assert "".join(text for kind, text in pieces if kind != "-") == last
+    if first == last:
+        assert all(kind == "=" for kind, _ in pieces)
+
+
+def many(run: Path, groups: int, failed: set[int]) -> Path:
+    """Groups of four rollouts of two tasks, the first task ten times as often; a verifier failed in some groups."""
+    (run / "rollouts").mkdir(parents=True)
+    lines = [
+        {
+            "step": group // 10, "group": group % 10, "question_id": f"q{group}", "answer": "up",
+            "completion": f"c{place}", "task": "a" if group % 11 else "b", "prompt": f"p{group}", "reward": 0.5,
+            "advantage": 0.0, "label": 1.0, "label/reason": "correct",
+            "label/error": "boom" if group in failed and place == 2 else None,
+        }
+        for group in range(groups) for place in range(4)
+    ]  # fmt: skip
+    half = len(lines) // 2
+    for name, part in (("step_1", lines[:half]), ("step_2", lines[half:])):
+        pd.DataFrame(part).to_parquet(run / "rollouts" / f"{name}.parquet", row_group_size=50)
+    return run
+
+
+def test_a_sample_is_of_whole_groups_holds_every_failure_and_every_task_and_says_so(tmp_path: Path) -> None:
+    found, _ = rows.index(many(tmp_path / "run", 220, {3, 77, 150}))
+    made = browser(found, limit=100)
+    assert made is not None
+    kept = made.data["rows"]
+    assert made.shown == (
+        "100 of 880 rollouts, in whole groups chosen by hash, all of those in which a verifier failed included."
+    )
+    units = pd.Series([row["u"] for row in kept]).value_counts()
+    assert set(units) == {4} and sum(row["e"] for row in kept) == 3
+    tasks = pd.Series([row["t"] for row in kept]).value_counts()
+    assert tasks["b"] >= 40  # a rare task has its share
+    assert {row["q"] for row in kept} >= {"q3", "q77", "q150"}
+    assert all(made.data["prompts"][row["p"]] == [("prompt", f"p{row['q'][1:]}")] for row in kept)
+    again = browser(found, limit=100)
+    assert again is not None and again.data == made.data
+    whole = browser(found)
+    assert whole is not None and whole.shown == "All 880 rollouts of this run." and len(whole.data["rows"]) == 880
+
+
+def test_pairs_of_a_large_run_show_changed_answers_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "LIMIT", 10)
+    (tmp_path / "evaluations").mkdir()
+    for stage in ("before", "after"):
+        answers = ["up" if i % 20 and stage == "before" else "down" for i in range(200)]
+        frame = pd.DataFrame({"question_id": [f"q{i}" for i in range(200)], "task": TASK, "answer": answers})
+        frame.assign(truth="down", completion="c").iloc[:100].to_parquet(tmp_path / "evaluations" / f"{stage}.parquet")
+    page_pairs = pairs.of_stages(rows.index(tmp_path)[0], Prompts())
+    assert page_pairs is not None and page_pairs.changes == {"right → right": 5, "wrong → right": 95}
+    assert page_pairs.shown == (
+        "100 questions were answered by both; 95 answers changed. Shown are 10, 10 of them changed, chosen by hash."
+    )
+
+
+def test_confusion_counts_what_did_not_parse_and_folds_rare_labels(tmp_path: Path) -> None:
+    (tmp_path / "evaluations").mkdir()
+    lines = [{"truth": "up", "answer": a} for a in ("up", "up", "down", None, "sideways")]
+    lines += [{"truth": "down", "answer": "down"}]
+    frame = pd.DataFrame([{"question_id": f"q{i}", "task": TASK, **line} for i, line in enumerate(lines)])
+    frame.to_parquet(tmp_path / "evaluations" / "after.parquet")
+    (found,) = extras.confusions(rows.index(tmp_path)[0], TASK)
+    assert found.truths == ["down", "up"] and found.answers == ["down", "up", "other", "unparsed"]
+    assert found.counts == [[1, 0, 0, 0], [1, 2, 1, 1]] and found.shade(0, 0) == 9
+    frame["truth"] = frame["question_id"]  # an open task: every truth its own
+    frame.to_parquet(tmp_path / "evaluations" / "after.parquet")
+    assert extras.confusions(rows.index(tmp_path)[0], TASK) == []
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("two")
+    run, other = (make(folder / name, hostile=False, seed=seed) for name, seed in (("run", 0), ("other", 3)))
+    (run / "report.json").write_text(json.dumps(everything()))
+    return run, other
+
+
+def test_page_and_markdown_show_all_that_an_evaluation_may_add(two_runs: tuple[Path, Path]) -> None:
+    page = Page(write_report(*two_runs))
+    text = " ".join(page.text.split())
+    markdown = " ".join(write_markdown(*two_runs).read_text(encoding="utf-8").split())
+    for part in (
+        "Unfinished: 200 of 240 (after, out of minutes).",
+        "Against other",
+        "all 24 answers are to the same questions",
+        "24 questions were answered by both; 12 answers changed",
+        "few (at most 12)",
+        "Gain over the best shortcut",
+        "too few clusters: 4",
+        "fact precision".capitalize(),
+        "thought swapped",
+        "entropy",
+        "Brier",
+    ):
+        assert part in text and part in markdown, part
+    assert "0.004" in text and "0.090" in text  # p, Holm and what is detectable
+    assert text.index("Unfinished: 200 of 240") < text.index("No. The trained model")
+    assert any("probability said" in (image["alt"] or "") for image in page.all("img"))
+    assert len(page.embedded["versus-data"]["rows"]) == 24
+
+
+def test_the_command_names_what_it_wrote(two_runs: tuple[Path, Path]) -> None:
+    run, other = two_runs
+    done = CliRunner().invoke(app, ["report", str(run), str(other), "--markdown"])
+    assert done.exit_code == 0 and done.stdout.split() == [str(run / "report.html"), str(run / "report.md")]
+
+
+def test_runs_that_share_no_question_are_refused(two_runs: tuple[Path, Path], tmp_path: Path) -> None:
+    other = make(tmp_path / "third", hostile=False)
+    for path in (other / "evaluations").glob("*.parquet"):
+        frame = pd.read_parquet(path)
+        frame["question_id"] = "other:" + frame["question_id"]
+        frame.to_parquet(path)
+    with pytest.raises(Error, match="none in common"):
+        write_report(two_runs[0], other)
+
+
+def test_faults_of_the_machinery_come_before_any_number() -> None:
+    found = {**report(), "inconsistencies": ["after: 3 of 9 answers are not what the parser reads"]}
+    assert terminal_summary(found).startswith("Warning. Two ways to count the same thing disagree")
+
+
+def test_markdown_keeps_hostile_text_inert(hostile: Path) -> None:
+    text = write_markdown(hostile.parent).read_text(encoding="utf-8")
+    assert "<script" not in text and "<img" not in text and "http://evil" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    tables = [line for line in text.splitlines() if line.startswith("| ") and "Majority" in line]
+    assert tables and len({line.replace("\\|", "").count("|") for line in tables}) <= 3
+    assert not {c for c in text if unicodedata.category(c) in ("Cc", "Cf") and c != "\n"}
 
 
 def test_prompt_is_read_as_text_messages_or_json() -> None:
     turns = [{"role": "user", "content": "why?"}]
     for prompt in (turns, np.array(turns, dtype=object), json.dumps(turns)):
-        assert [(role, part.head) for role, part in examples.messages(prompt)] == [("user", "why?")]
-    assert examples.messages("[not json")[0][1].head == "[not json"
+        assert messages(prompt) == [("user", "why?")]
+    assert messages("[not json") == [("prompt", "[not json")]
 
 
 @pytest.mark.parametrize(("found", "shown"), [(0.5, "0.500"), (-0.0001, "0.000"), (-0.25, "−0.250"), (None, "–")])
@@ -428,7 +602,6 @@ def test_a_reward_that_may_have_been_played_is_said_first_and_hostile_details_st
     found["monitors"] = [fine, {**reading, "detail": "yes 95% <script>alert(1)</script>"}]
     (run / "report.json").write_text(json.dumps(found))
     page = Page(write_report(run))
-    assert not page.all("script")
     assert page.text.index("The reward may have been played") < page.text.index("as before")
     assert "yes 95% <script>alert(1)</script>" in page.text
     assert [item.ok for item in scores.monitored(found)] == [False, True]

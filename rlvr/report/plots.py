@@ -20,8 +20,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rlvr.report.scores import Row, Table, described
-from rlvr.report.text import number, printable
+from rlvr.report.extras import Bin, Stratum
+from rlvr.report.scores import Table, described
+from rlvr.report.text import Metric, number, printable
 
 WIDTH = 3.6  # inches; one panel fills a telephone's width, three stand beside each other on a desk
 POINTS = 300  # of a curve; longer runs are averaged into so many bins
@@ -90,38 +91,47 @@ def _svg(draw: Callable[[Axes, Theme], None], theme: Theme, height: float) -> Ma
 
 
 def forest(table: Table, column: int) -> Picture:
-    """Every stage and shortcut as a point with its interval; dashed: chance; dotted: the best shortcut."""
+    """Every stage and shortcut as a point with its interval; dashed: chance of an AUROC; dotted: the best shortcut."""
     rows = [row for row in table.rows if row.cells[column] is not None]
+    shown = table.columns[column]
 
     def draw(axes: Axes, theme: Theme) -> None:
-        axes.axvline(0.5, color=theme.muted, linewidth=0.8, dashes=(4, 3))
-        for place, row in enumerate(rows):
-            _interval(axes, theme, place, row, column)
-        names = [printable(row.name, 40) for row in rows]
-        axes.set_yticks(range(len(rows)), names)
-        for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
-            tick.set_color(theme.ink if row.kind == "stage" else theme.muted)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        axes.grid(axis="x", linewidth=0.6)
-        axes.set_axisbelow(True)
+        if "auroc" in shown.key:
+            axes.axvline(0.5, color=theme.muted, linewidth=0.8, dashes=(4, 3))
+        _intervals(axes, theme, [(row.name, row.cells[column], row.kind == "stage", row.best) for row in rows])
 
-    shown = table.columns[column].name
-    alt = f"{shown} with 95 % intervals: " + "; ".join(described(row, column) for row in rows)
+    alt = f"{shown.name} with 95 % intervals: " + "; ".join(described(row, column) for row in rows)
     return picture(draw, alt, 0.5 + 0.2 * len(rows))
 
 
-def _interval(axes: Axes, theme: Theme, place: int, row: Row, column: int) -> None:
-    cell = row.cells[column]
-    if cell is None:
-        return
-    stage = row.kind == "stage"
-    color = theme.accent if stage else theme.muted
-    if cell.low is not None and cell.high is not None:
-        axes.plot([cell.low, cell.high], [place, place], color=color, linewidth=2.0 if stage else 1.2)
-    axes.plot([cell.value], [place], "o" if stage else "D", color=color, markersize=5.5 if stage else 4)
-    if row.best:
-        axes.axvline(cell.value, color=color, linewidth=0.9, linestyle=":")
+def strata(found: Sequence[Stratum], title: str) -> Picture:
+    """Each stratum as a point with its interval, in the order given."""
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        _intervals(axes, theme, [(stratum.name or stratum.of, stratum.figure, True, False) for stratum in found])
+
+    parts = [f"{s.name or s.of} {number(s.figure.value)} ({s.figure.interval})" for s in found]
+    return picture(draw, f"{title} with 95 % intervals: " + "; ".join(parts), 0.5 + 0.2 * len(found))
+
+
+def _intervals(axes: Axes, theme: Theme, lines: Sequence[tuple[str, Metric | None, bool, bool]]) -> None:
+    """(name, figure, whether it is the model's, whether it is the best shortcut) of each line, from the top."""
+    for place, (_, figure, own, best) in enumerate(lines):
+        if figure is None:
+            continue
+        color = theme.accent if own else theme.muted
+        if figure.low is not None and figure.high is not None:
+            axes.plot([figure.low, figure.high], [place, place], color=color, linewidth=2.0 if own else 1.2)
+        axes.plot([figure.value], [place], "o" if own else "D", color=color, markersize=5.5 if own else 4)
+        if best:
+            axes.axvline(figure.value, color=color, linewidth=0.9, linestyle=":")
+    axes.set_yticks(range(len(lines)), [printable(name, 40) for name, *_ in lines])
+    for tick, (_, _, own, _) in zip(axes.get_yticklabels(), lines, strict=True):
+        tick.set_color(theme.ink if own else theme.muted)
+    axes.set_ylim(len(lines) - 0.4, -0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.grid(axis="x", linewidth=0.6)
+    axes.set_axisbelow(True)
 
 
 def curves(series: Mapping[str, Series], title: str, *, unit: bool = False) -> Picture:
@@ -154,6 +164,31 @@ def curves(series: Mapping[str, Series], title: str, *, unit: bool = False) -> P
     steps = next(iter(series.values()))[0]
     alt = f"{title} over steps {int(steps[0])} to {int(steps[-1])}: " + "; ".join(parts)
     return picture(draw, alt, 1.9)
+
+
+def reliability(stages: Mapping[str, Sequence[Bin]], task: str) -> Picture:
+    """The share that held over the probability said, one line a stage; on the diagonal a model is as sure as it
+    should be. Larger dots hold more answers."""
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        axes.plot([0, 1], [0, 1], color=theme.muted, linewidth=0.9, linestyle="--")
+        most = max(bin.n for bins in stages.values() for bin in bins)
+        for place, (name, bins) in enumerate(stages.items()):
+            color = theme.lines[place % len(theme.lines)]
+            x, y = [bin.said for bin in bins], [bin.held for bin in bins]
+            axes.plot(x, y, color=color, linewidth=1.5, label=printable(name, 24))
+            axes.scatter(x, y, s=[8 + 52 * bin.n / most for bin in bins], color=color, linewidths=0)
+        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        axes.set_xlabel("probability said")
+        axes.set_ylabel("share that held")
+        axes.grid(linewidth=0.6)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=7.5, borderpad=0)
+
+    parts = [
+        f"{name} " + ", ".join(f"{number(bin.said, 2)}: {number(bin.held, 2)} of {bin.n}" for bin in bins)
+        for name, bins in stages.items()
+    ]
+    return picture(draw, f"Share that held by the probability said, on {task}: " + "; ".join(parts), 3.1)
 
 
 def window(points: int) -> int:

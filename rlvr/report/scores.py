@@ -18,8 +18,25 @@ METRICS = {
     "auroc_strict": "AUROC, strict",
     "auroc_effect": "AUROC, effect",
     "auroc_direction": "AUROC, direction",
+    "pass@k": "pass@k",
+    "maj@k": "maj@k",
+    "brier": "Brier",
+    "ece": "ECE",
 }
-MORE = {"balanced_accuracy": "Balanced accuracy", "f1": "F1", "mcc": "MCC"}  # told in a second table
+MORE = {
+    "balanced_accuracy": "Balanced accuracy",
+    "f1": "F1",
+    "mcc": "MCC",
+    "auprc": "AUPRC",
+    "auprc_macro_gene": "AUPRC, per gene",
+    "brier_strict": "Brier, strict",
+    "tpr": "TPR",
+    "tnr": "TNR",
+    "ari": "ARI",
+    "nmi": "NMI",
+    "rmse": "RMSE",
+    "ndcg": "nDCG",
+}  # told in a second table
 SHORTCUTS = {
     "majority": "always the commonest label of the training split",
     "readout_frequency": "how often this readout changed in training; the perturbation is not looked at",
@@ -31,7 +48,8 @@ SHORTCUTS = {
     "annotation_count": "how well studied the gene is",
     "evidence_vote": "the vote of the measured knockdowns shown in the prompt, weighted by similarity",
 }
-SECONDARY = {"macro_f1", "auroc_strict"}  # left out of the comparisons that every reader wants
+SECONDARY = {"macro_f1", "auroc_strict", "brier", "ece"}  # left out of the comparisons that every reader wants
+TESTED = ("p", "p_holm", "detectable")  # beside a difference's interval
 READS = "the policy reads its evidence"
 MODELS = {"before": "untrained model", "warm_start": "warm-started model", "after": "trained model"}
 COMPARED = {**STAGES, **{name: label(name) for name in SHORTCUTS}}
@@ -81,6 +99,9 @@ class Difference:
     metric: str
     figure: Metric
     main: bool  # a comparison that every reader wants; the others are folded away
+    p: float | None = None
+    p_holm: float | None = None  # after Holm's correction over the tasks
+    detectable: float | None = None  # the smallest true difference found with 80 % power
 
     @property
     def reading(self) -> str:
@@ -96,7 +117,7 @@ def mapping(found: Any) -> Mapping[str, Any]:
 
 
 def metric_name(key: str) -> str:
-    return METRICS.get(key) or MORE.get(key) or label(key)
+    return METRICS.get(key) or MORE.get(key) or label(key.replace("/", ", "))
 
 
 def _phrase(key: str) -> str:
@@ -153,10 +174,19 @@ def differences(report: Mapping[str, Any]) -> list[Difference]:
         for task, metrics in mapping(by_task).items():
             best = mapping(mapping(report.get("beats_best_shortcut")).get(task)).get("shortcut")
             wanted = pair.partition(" - ")[2] in {*STAGES, "evidence_vote", best}
-            for key in (*METRICS, *sorted(mapping(metrics).keys() - METRICS.keys())):
-                if figure := Metric.of(mapping(metrics).get(key)):
-                    main = wanted and key in METRICS.keys() - SECONDARY
-                    found.append(Difference(_pair(pair), task, metric_name(key), figure, main))
+            found += of_pair(_pair(pair), task, mapping(metrics), wanted)
+    return found
+
+
+def of_pair(pair: str, task: str, metrics: Mapping[str, Any], wanted: bool) -> list[Difference]:
+    """The differences of one pair on one task, by metric; of a pair that every reader wants, some metrics are main."""
+    found = []
+    for key in (*METRICS, *sorted(metrics.keys() - METRICS.keys())):
+        kept = mapping(metrics.get(key))
+        if figure := Metric.of(kept):
+            tested = {name: finite(kept.get(name)) for name in TESTED}
+            main = wanted and key in METRICS.keys() - SECONDARY
+            found.append(Difference(pair, task, metric_name(key), figure, main, **tested))
     return found
 
 
@@ -195,17 +225,37 @@ def monitored(report: Mapping[str, Any]) -> list[Monitored]:
     return sorted(found, key=lambda item: item.ok)
 
 
-def headlines(report: Mapping[str, Any]) -> list[Headline]:
-    """The opening: that the run was allowed to leak, if it was; for each task whether the model beats the best
-    shortcut, and whether it does more than read its evidence. Falls back on the report's own `headline` where nothing
-    was compared."""
-    if reason := report.get("allow_leak"):
-        warning = Headline("Warning", f"Training was allowed to know what is held out (allow_leak): {reason}")
-        return [warning, *headlines({**report, "allow_leak": ""})]
+def warnings(report: Mapping[str, Any]) -> list[Headline]:
+    """What must be read before any number: a fault of the machinery, a run that ended early or was allowed to leak,
+    a model that copies or plays its reward."""
+    found = []
+    if inconsistent := _lines(report.get("inconsistencies")):
+        found.append(f"Two ways to count the same thing disagree; trust no number before this is found: {inconsistent}")
+    flags = [mapping(flag) for flag in kept] if isinstance(kept := report.get("flags"), list) else []
+    found += [
+        f"{flag['task']}: {flag['text']}" if flag.get("task") else str(flag["text"])
+        for flag in flags
+        if flag.get("text")
+    ]
+    if (reason := report.get("allow_leak")) and not any(flag.get("flag") == "leaked_split" for flag in flags):
+        found.append(f"Training was allowed to know what is held out (allow_leak): {reason}")
     if beyond := [item for item in monitored(report) if not item.ok]:
         seen = "; ".join(f"{item.name}: {item.detail}" for item in beyond)
-        warning = Headline("Warning", f"The reward may have been played ({seen}).")
-        return [warning, *headlines({**report, "monitors": []})]
+        found.append(f"The reward may have been played ({seen})")
+    return [Headline("Warning", f"{line[:1].upper()}{line[1:].rstrip('.')}.") for line in found]
+
+
+def _lines(found: Any) -> str:
+    return "; ".join(str(line) for line in found) if isinstance(found, list) else ""
+
+
+def headlines(report: Mapping[str, Any]) -> list[Headline]:
+    """The opening: the warnings; for each task whether the model beats the best shortcut, and whether it does more
+    than read its evidence. Falls back on the report's own `headline` where nothing was compared."""
+    return [*warnings(report), *_verdicts(report)]
+
+
+def _verdicts(report: Mapping[str, Any]) -> list[Headline]:
     found = []
     compared = mapping(report.get("beats_best_shortcut"))
     several = len(compared) > 1
