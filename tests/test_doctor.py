@@ -242,6 +242,8 @@ def test_memory_grows_with_what_it_is_made_of(model: Path) -> None:
     assert memory.estimate(opened(model, "lora.layers_to_transform=[2]"))["activations"] * 3 == base["activations"]
     colocated = memory.estimate(opened(model, *VLLM, machine=GPU))
     assert colocated["KV cache"] == 0 and colocated["vLLM"] == int(0.3 * GPU.gpu_bytes)
+    sized = memory.estimate(opened(model, *VLLM, "vllm.engine={kv_cache_memory_bytes: 4096}", machine=GPU))
+    assert sized["vLLM"] == sized["weights"] + 4096  # its own copy, in float32, and the cache that was asked for
 
 
 @pytest.mark.parametrize(

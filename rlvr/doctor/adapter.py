@@ -91,14 +91,14 @@ def quantised_base_cannot_be_merged(setup: Setup) -> str | None:
     return None
 
 
-@check(Severity.WARN, f"{TRL}/issues/6688", needs=("grpo",))
+@check(Severity.WARN, f"{TRL}/blob/v1.16.0/trl/trainer/grpo_trainer.py", needs=("grpo",))
 def model_kwargs_do_nothing(setup: Setup) -> str | None:
-    """The base is loaded before TRL sees it, in float32: merging into bfloat16 drifts."""
+    """The base is loaded before TRL sees it."""
     given = setup.grpo.model_init_kwargs
     if given:
         return (
-            f"grpo.model_init_kwargs ({', '.join(given)}) is ignored: the base is loaded in float32, because merging a "
-            "LoRA into bfloat16 weights at each sync corrupts them; leave it out"
+            f"grpo.model_init_kwargs ({', '.join(given)}) is ignored: the base is loaded before TRL sees it, in "
+            "float32; leave it out"
         )
     return None
 

@@ -11,7 +11,8 @@ number in activations (2 under bfloat16 autocast, else 4), S = longest prompt + 
     activations   c L H b + c a     with gradient checkpointing: one input per layer, and one layer anew
                   c M a             without;  c = tokens of a micro-batch, a = (4 H + 4 Q + 4 I) b
     logits        8 min(c, 4096) min(V, 32768)      TRL's fused head works in tiles (trl/kernels/chunked_logprob.py)
-    vLLM          the share of the GPU that it reserves, or on a CPU its copy of the weights and its cache
+    vLLM          the share of the GPU that it reserves; on a CPU, or with vllm.engine.kv_cache_memory_bytes, its copy
+                  of the weights and its cache
     overhead      1 GiB             Python's libraries, or CUDA's context and its kernels
 
 Sampling and updating take turns, so the larger of (KV cache) and (activations + logits) counts. On a CPU activations
@@ -137,9 +138,10 @@ def _sampled(setup: Setup) -> int:
 def _vllm(setup: Setup) -> int:
     if not setup.recipe.vllm.enabled or setup.grpo.vllm_mode != "colocate":
         return 0
-    if setup.machine.cpu:
+    cache = int(setup.recipe.vllm.engine.get("kv_cache_memory_bytes") or 0)
+    if setup.machine.cpu or cache:
         number = 4 if setup.recipe.vllm.dtype == "float32" else 2
-        cache = int(float(os.environ.get("VLLM_CPU_KVCACHE_SPACE", "0") or 0) * GIB)
+        cache = cache or int(float(os.environ.get("VLLM_CPU_KVCACHE_SPACE", "0") or 0) * GIB)
         return number * setup.size.base + (cache or int(0.3 * setup.machine.ram_bytes))
     return int(setup.grpo.vllm_gpu_memory_utilization * setup.machine.gpu_bytes)
 

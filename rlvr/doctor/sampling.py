@@ -155,7 +155,8 @@ def vllm_on_a_cpu_is_modest(setup: Setup) -> str | None:
     """Left alone, it asks for three tenths of the memory and compiles for minutes."""
     if not (_vllm(setup) and setup.machine.cpu):
         return None
-    missing = [] if os.environ.get("VLLM_CPU_KVCACHE_SPACE") else ["VLLM_CPU_KVCACHE_SPACE=1 in the environment"]
+    sized = os.environ.get("VLLM_CPU_KVCACHE_SPACE") or setup.recipe.vllm.engine.get("kv_cache_memory_bytes")
+    missing = [] if sized else ["vllm.engine.kv_cache_memory_bytes=1073741824"]
     missing += [] if setup.recipe.vllm.enforce_eager else ["vllm.enforce_eager=true"]
     if missing:
         return f"vLLM on a CPU: set {' and '.join(missing)}, or it takes 30 % of the memory and minutes to start"
