@@ -1,7 +1,8 @@
 """Train a policy from a recipe: questions -> warm start -> GRPO -> adapter -> report.
 
 Run with `accelerate launch train.py --config quickstart [key=value ...]`, for example
-`accelerate launch train.py --config my_recipe.yaml grpo.max_steps=20 seed=1`.
+`accelerate launch train.py --config my_recipe.yaml grpo.max_steps=20 seed=1`. The same command goes on with a run that
+was killed. Exit codes: 0, 1 (failed), 2 (bad arguments), 3 (an alarm), 75 (SIGTERM; what was done is saved).
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import argparse
 import logging
 import sys
 
+from rlvr.ranks import together
 from rlvr.recipe import load
+from rlvr.trainer.stop import exit_on_sigterm
 from rlvr.training import Run
 from rlvr.types import Error
+from rlvr.watch.callbacks import Stopped
 
 
 def main() -> None:
@@ -21,6 +25,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="key=value, dotted: grpo.max_steps=20")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    exit_on_sigterm()
 
     recipe = load(options.config, options.overrides)
     run = Run(recipe)
@@ -34,6 +39,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
-        main()
+        with together():
+            main()
     except Error as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(3 if isinstance(error, Stopped) else 1)

@@ -10,6 +10,7 @@ switch) may not be set again inside them.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import types
 from collections.abc import Mapping, Sequence
@@ -60,6 +61,25 @@ class Vllm:
     enabled: bool = False
     enforce_eager: bool = False
     dtype: str = "auto"  # vLLM's "auto" runs a float32 model in bfloat16
+    engine: Mapping[str, Any] = field(default_factory=dict)  # verbatim to vllm.LLM: seed, kv_cache_memory_bytes, ...
+
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments for vllm.LLM."""
+        return {"enforce_eager": self.enforce_eager, "dtype": self.dtype, **self.engine}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What `rlvr evaluate` may spend before it stops with what it has; the same command with more goes on. Questions
+    come in the order of a hash of their ids, so that those asked are a random sample of all."""
+
+    questions: int | None = None
+    tokens: int | None = None  # of completions, never exceeded: what might is not asked
+    minutes: float | None = None  # of this command; looked at between two chunks
+
+    def __post_init__(self) -> None:
+        if any(most is not None and most < 0 for most in (self.questions, self.tokens, self.minutes)):
+            raise Error("recipe: evaluation.budget: give numbers that are not negative, or null for no limit")
 
 
 @dataclass(frozen=True)
@@ -72,6 +92,81 @@ class Evaluation:
     batch_size: int = 32
     resamples: int = 2000  # bootstrap resamples over perturbations
     stages: tuple[str, ...] = ("before", "warm_start", "after")
+    temperature: float = 0.0  # 0: greedy
+    samples: int = 1  # completions of each question
+    chunk: int | None = None  # questions between two saves; None: four batches, with vLLM 2048 completions
+    budget: Budget = Budget()
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or (self.chunk is not None and self.chunk < 1) or self.batch_size < 1:
+            raise Error("recipe: evaluation: samples, chunk and batch_size must be at least 1")
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise Error(f"recipe: evaluation.temperature is {self.temperature}; give 0 (greedy) or more")
+        if self.samples > 1 and not self.temperature:
+            raise Error("recipe: evaluation.samples above 1 needs a temperature above 0: greedy ones are all the same")
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Goes off once a metric has been beyond `limit` for `patience` training steps on end; see rlvr.watch.alarms."""
+
+    limit: float
+    patience: int
+    action: Literal["warn", "lower_rate", "stop", "none"] = "warn"
+
+    def __post_init__(self) -> None:
+        if self.patience < 1:
+            raise Error(f"recipe: watch: patience must be at least 1 step, not {self.patience}")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The alarms of GRPO, each {limit, patience, action}; what is left out of one keeps its default."""
+
+    zero_variance: Alarm = Alarm(0.8, 10)  # above: share of groups whose rewards are all alike, and teach nothing
+    truncation: Alarm = Alarm(0.3, 10)  # above: share of completions cut off at grpo.max_completion_length
+    importance_ratio: Alarm = Alarm(0.5, 5)  # below: mean probability ratio, trainer to vLLM; what is masked counts 0
+    entropy: Alarm = Alarm(0.1, 10)  # below: entropy, as a share of what it was in the first steps
+    kl: Alarm = Alarm(1.0, 5)  # above: nats per token from the reference, where grpo.beta > 0
+    verifier_errors: Alarm = Alarm(0.01, 3)  # above: share of a batch that one verifier failed on
+    hacking: Alarm = Alarm(0, 1)  # above: number of hacking monitors that trip (rlvr.monitors has their limits)
+    gradient: Alarm = Alarm(10.0, 5)  # above: norm of the gradient before it is clipped
+    reward: Alarm = Alarm(0.5, 10)  # below: mean reward of ten steps, as a share of the best such mean
+    not_finite: Alarm = Alarm(0, 1, "stop")  # above: how many of loss and gradient norm are infinite or no number
+    monitors_every: int = 50  # training steps between two readings of the hacking monitors
+    floor: float = 0.1  # lower_rate halves the learning rate, never below this share of grpo.learning_rate
+
+    def __post_init__(self) -> None:
+        if self.monitors_every < 1 or not 0 < self.floor <= 1:
+            raise Error("recipe: watch: monitors_every must be at least 1, and floor above 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What the policy learns from: which questions GRPO asks, in what order, and what becomes of groups of completions
+    that teach nothing. See rlvr.learning and rlvr.trainer.groups."""
+
+    pool: str | None = None  # pass rates, as `rlvr probe` writes them
+    keep: tuple[float, ...] = (0.0, 1.0)  # the lowest and the highest pass rate of the questions that GRPO asks
+    curriculum: Mapping[str, Any] = field(default_factory=dict)  # training step -> share of these, easiest first
+    rounds: int = 0  # how often groups without spread are replaced before a batch trains as it is
+    spread: float = 0.0  # the difference between a group's best and worst reward that is none yet
+    rationales: str | None = None  # what `rlvr probe` wrote: the warm start learns the best that passed
+
+    def __post_init__(self) -> None:
+        if len(self.keep) != 2 or not 0.0 <= self.keep[0] <= self.keep[1] <= 1.0:
+            raise Error(f"recipe: learning.keep is {list(self.keep)}; give two pass rates in order, as in [0.1, 0.9]")
+        if self.pool is None and (self.keep != (0.0, 1.0) or self.curriculum):
+            raise Error("recipe: learning.keep and learning.curriculum need learning.pool; `rlvr probe` makes the file")
+        if self.rounds < 0 or self.spread < 0:
+            raise Error("recipe: learning.rounds and learning.spread must be at least 0")
+        if self.curriculum and not all(0.0 < share <= 1.0 for _, share in self.shares.points):
+            raise Error("recipe: learning.curriculum: every share must be above 0 and at most 1")
+
+    @property
+    def shares(self) -> Schedule:
+        """The share of the questions that is open, by training step."""
+        return Schedule.parse(self.curriculum, "recipe: learning.curriculum")
 
 
 @dataclass(frozen=True)
@@ -80,7 +175,8 @@ class Recipe:
 
     source: {name, options...}, or a list of them for a run over several tasks; beside a source's own options
     `questions` caps its training questions. prompt: templates (names or paths) in the place of their tasks' own.
-    verifiers: name -> {weight, gate, options...}; a weight is a number or {step: number}, linear in between.
+    verifiers: name -> {weight, gate, options...}; a weight is a number or {step: number}, linear in between. `verifier`
+    among them is the verifier's own name, where the recipe gives it another: two oracles are two names of one verifier.
     """
 
     model: str
@@ -92,6 +188,8 @@ class Recipe:
     lora: Mapping[str, Any] = field(default_factory=dict)
     vllm: Vllm = Vllm()
     evaluation: Evaluation = Evaluation()
+    learning: Learning = Learning()
+    watch: Watch = Watch()
     seed: int = 0
     output_dir: str = "runs/run"
     report_to: str = "tensorboard"
@@ -103,6 +201,8 @@ class Recipe:
         for section in ("sft", "grpo"):
             for key in TOP.keys() & getattr(self, section).keys():
                 raise Error(f"recipe: {section}.{key} is set by `{TOP[key]}` at the top; remove it from {section}")
+        if self.learning.curriculum and ("shuffle_dataset" in self.grpo or not self.grpo.get("max_steps")):
+            raise Error("recipe: learning.curriculum orders all steps: set grpo.max_steps, remove grpo.shuffle_dataset")
         if not self.sources or any("name" not in source for source in self.sources):
             raise Error("recipe: source needs a name, for example `source: {name: tcell_cytokines}`")
         if not self.verifiers:
@@ -129,7 +229,7 @@ class Recipe:
             weight, gate = options.pop("weight", 1.0), options.pop("gate", False)
             if not isinstance(gate, bool):
                 raise Error(f"recipe: verifiers.{name}.gate must be true or false, not {gate!r}")
-            plugin = load_plugin("verifiers", name, Verifier)
+            plugin = load_plugin("verifiers", str(options.pop("verifier", name)), Verifier)
             schedule = Schedule.parse(weight, f"recipe: verifiers.{name}.weight")
             opened[name] = (build(plugin, options, f"verifier {name}"), schedule, gate)
         return opened
@@ -150,16 +250,35 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     if not path.is_file():
         known = sorted(p.stem for p in BUILT_IN.glob("*.yaml"))
         raise Error(f"no recipe {name_or_path!r}{suggest(name_or_path, known)}; known: {', '.join(known)}")
+    values = _read(path)
+    if "extends" in values:
+        values = _extended(values, path)
+    for override in overrides:
+        _override(values, override)
+    values.setdefault("output_dir", f"runs/{path.stem}")
+    return build(Recipe, values, f"recipe {path.name}")
+
+
+def _extended(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    """`extends: NAME` takes every key from that recipe, beside this one or built in, which is not given here."""
+    name = str(values["extends"])
+    found = next((f for folder in (path.parent, BUILT_IN) if (f := folder / f"{name}.yaml").is_file()), None)
+    if found is None:
+        raise Error(f"recipe {path}: extends {name!r}, which is no recipe beside it or built in")
+    base = _read(found)
+    if "extends" in base:
+        raise Error(f"recipe {path}: extends {name!r}, which extends another; name that one, or write the keys out")
+    return base | {key: value for key, value in values.items() if key != "extends"}
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Yaml)  # a SafeLoader
     except yaml.YAMLError as error:
         raise Error(f"recipe {path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise Error(f"recipe {path}: must be a mapping of keys to values")
-    for override in overrides:
-        _override(values, override)
-    values.setdefault("output_dir", f"runs/{path.stem}")
-    return build(Recipe, values, f"recipe {path.name}")
+    return values
 
 
 def _override(values: dict[str, Any], override: str) -> None:
@@ -185,13 +304,20 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
         if required and name not in values:
             raise Error(f"{where}: {name} is missing")
-    typed = {key: _typed(value, hints[key], f"{where}: {key}") for key, value in values.items()}
+    typed = {key: _typed(_whole(value, known[key]), hints[key], f"{where}: {key}") for key, value in values.items()}
     try:
         return cls(**typed)
     except Error:
         raise
     except Exception as error:  # a plugin's own check may raise anything
         raise Error(f"{where}: {error!r}") from error
+
+
+def _whole(value: Any, spec: dataclasses.Field[Any]) -> Any:
+    """A section that is given in part keeps the rest of its default."""
+    if isinstance(value, Mapping) and dataclasses.is_dataclass(spec.default):
+        return {**dataclasses.asdict(spec.default), **value}  # type: ignore[arg-type]
+    return value
 
 
 def _typed(value: Any, hint: Any, where: str) -> Any:

@@ -36,7 +36,7 @@ from rlvr.answers import Answers
 from rlvr.asking import Failure, InProcess, Said, Scored
 from rlvr.completions import completion_text, parse
 from rlvr.schedules import Schedule
-from rlvr.types import Error, Question, Reason
+from rlvr.types import ABSTENTIONS, Error, Question, Reason
 from rlvr.verifier import Pair, Verifier
 from rlvr.worker import Worker
 
@@ -48,7 +48,8 @@ RewardFunction = Callable[..., list[float | None]]
 
 OWN_COLUMNS = ("question_id", "task", "completion", "thought", "answer", "finished", "gate", "reward")
 TRAINER_COLUMNS = ("step", "phase", "group", "prompt", "advantage")  # the trainer adds these to a rollout
-EVALUATION_COLUMNS = ("context", "perturbation", "readout", "split", "truth", "lenient")  # and evaluation these
+EVALUATION_COLUMNS = ("context", "perturbation", "readout", "split", "truth", "lenient", "sample", "tokens")
+SILENT = ABSTENTIONS - {Reason.NOT_APPLICABLE, Reason.ERROR}
 ENOUGH = 20  # completions that a verifier must have been asked about before its error rate counts
 
 
@@ -103,6 +104,15 @@ class RewardLayer:
         self._batch: object = None  # what last_rows answer
         self._served: set[str] = set()  # the reward functions that have read them
 
+    def state(self) -> dict[str, Any]:
+        """The step, what was asked and what failed so far, as JSON, for a run that goes on in another process."""
+        counts = {"asked": self.asked, "errors": self.errors, "first_failure": self._first_failure}
+        return {"step": self.step, **counts}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.step, self.asked, self.errors = state["step"], Counter(state["asked"]), Counter(state["errors"])
+        self._first_failure = {name: Failure(*failure) for name, failure in state["first_failure"].items()}
+
     def weights(self, step: int | None = None) -> list[float]:
         """For `GRPOConfig.reward_weights` and `GRPOTrainer.reward_weights`, in the order of `functions()`:
         the weights at `step`, or now."""
@@ -110,8 +120,8 @@ class RewardLayer:
 
     def functions(self) -> list[RewardFunction]:
         """For `GRPOTrainer(reward_funcs=...)`: one per verifier, named after it. The dataset needs a column
-        `question` of JSON strings. Each also logs `errors/<verifier>`, the share of the batch that failed, and
-        `weights/<verifier>` where that follows a schedule."""
+        `question` of JSON strings. Each also logs `errors/<verifier>`, the share of the batch that failed,
+        `abstained/<verifier>` of a soft one, and `weights/<verifier>` where that follows a schedule."""
         return [self._function(name) for name in self.verifiers]
 
     def _function(self, name: str) -> RewardFunction:
@@ -131,6 +141,8 @@ class RewardLayer:
             rows = self._rows_for(name, question, completions, self._finished(completion_ids, len(completions)))
             if log_metric is not None and rows:
                 log_metric(f"errors/{name}", sum(row[f"{name}/error"] is not None for row in rows) / len(rows))
+                if self.verifiers[name].verifier.kind == "soft":
+                    log_metric(f"abstained/{name}", sum(row[f"{name}/reason"] in SILENT for row in rows) / len(rows))
                 if schedule.changes:
                     log_metric(f"weights/{name}", schedule.at(self.step))
             return [row[name] for row in rows]

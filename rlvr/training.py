@@ -2,42 +2,53 @@
 
     run = Run(recipe); run.evaluate("before"); run.warm_start(); run.grpo(); run.evaluate("after"); run.report()
 
-Everything that can be refused is refused in `Run(...)`, before anything is spent.
+Everything that can be refused is refused in `Run(...)`, before anything is spent. A run that was killed goes on with
+the same command: what a stage has finished is not done again, and training starts from its newest checkpoint.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import TrainerCallback, set_seed
+from transformers import set_seed
 from trl import GRPOConfig, SFTConfig, SFTTrainer
 
 from rlvr import evaluate, policy, prompts
+from rlvr.learning import grpo_options, grpo_rows, pooled, warm_start_rows
 from rlvr.opening import gather, reward_layer, templates
-from rlvr.provenance import versions
-from rlvr.rationales import rows as rationale_rows
 from rlvr.recipe import Recipe
 from rlvr.report import terminal_summary, write_report
 from rlvr.results import assemble
-from rlvr.source import write_atomically
 from rlvr.splits import refuse_leak
 from rlvr.trainer import Trainer
 from rlvr.trainer.config import checked_config
-from rlvr.trainer.engine import masked_positions_skipped
+from rlvr.trainer.engine import masked_positions_skipped, refuse_engine
+from rlvr.trainer.folder import open_folder
+from rlvr.trainer.jsonlines import JsonLines
+from rlvr.trainer.resume import Resuming, load_weights
+from rlvr.trainer.state import read_states, write_states
 from rlvr.types import Error, Question
+from rlvr.watch.callbacks import Watcher, one_line_a_step
+from rlvr.watch.trackers import refuse_tracker
 
 log = logging.getLogger(__name__)
+
+UNRESUMABLE = {"save_only_model", "ignore_data_skip", "enable_jit_checkpoint"}
+
+
+class WarmStart(Resuming, SFTTrainer):  # type: ignore[misc]
+    """trl.SFTTrainer, which goes on where it was."""
 
 
 class Run:
@@ -46,12 +57,14 @@ class Run:
     def __init__(self, recipe: Recipe) -> None:
         cpu = not torch.cuda.is_available()
         self.recipe = recipe
-        self.state = PartialState(cpu=cpu)
+        refuse_tracker(recipe.report_to)
+        # TRL's own group of processes would come too late to set how long one rank waits for another.
+        self.state = PartialState(cpu=cpu, timeout=timedelta(seconds=recipe.grpo.get("ddp_timeout", 1800)))
         if cpu:  # accelerate launch hands each process one thread, whatever the machine has
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
             torch.set_num_threads(max(1, cores // self.state.num_processes))
         self.folder = Path(recipe.output_dir)
-        self.seconds: dict[str, float] = {}
+        self.stopwatch = Stopwatch()
         common = {"seed": recipe.seed, "report_to": recipe.report_to, "logging_nan_inf_filter": False}
         hardware = {"use_cpu": True, "bf16": False} if cpu else {}
         self.sft: SFTConfig | None = None
@@ -60,11 +73,14 @@ class Run:
                 SFTConfig, "sft", hardware, {**common, "output_dir": str(self.folder / "warm_start")}
             )
         fixed = {**common, "output_dir": str(self.folder / "checkpoints"), "use_vllm": recipe.vllm.enabled}
+        fixed |= grpo_options(recipe.learning)
         self.grpo_config: GRPOConfig = self._config(GRPOConfig, "grpo", hardware, fixed)
+        refuse_engine(recipe.vllm, self.grpo_config)
 
-        with self._timed("data"):
+        with self.stopwatch.timed("data"):
             self.sources, self.questions = gather(recipe)
         self.train = [q for q in self.questions if q.split == "train"]
+        self.asked = pooled(self.train, recipe.learning)  # by GRPO
         self.held_out = evaluate.select(self.questions, recipe.evaluation)
         self.templates = templates(recipe, {question.task for question in self.questions})
         self.layer = reward_layer(recipe, self.templates)
@@ -73,51 +89,61 @@ class Run:
         test = [q for q in self.questions if q.split == "test"]  # will be measured, at the end
         refuse_leak(self.train, [*self.held_out, *test], recipe.allow_leak)
 
-        with self._timed("model"):
+        with self.stopwatch.timed("model"):
             base, self.tokenizer = policy.load_base(recipe.model)
             self.base_hash = policy.fingerprint(base)
             set_seed(recipe.seed)
             self.model = policy.add_lora(base, recipe.lora)
         self._check_lengths()
         self._check_batch()
+        control = self.tokenizer.all_special_tokens
+        self.imitated = warm_start_rows(self.train, self.templates, recipe.learning, control) if self.sft else []
         if self.state.is_main_process:
-            self._open_folder()
+            self.lock = open_folder(self.folder, recipe.to_dict(), self._made_of())
         self.state.wait_for_everyone()
+        self._kept = self.folder / f"stages_rank{self.state.process_index}.json"
+        if self._kept.is_file():
+            read_states(self._kept, {"rewards": self.layer, "seconds": self.stopwatch})
 
     def evaluate(self, stage: str) -> None:
         """Ask the held-out questions; skipped when the recipe does not list the stage."""
         if stage not in self.recipe.evaluation.stages:
             return
-        with self._timed(f"evaluate {stage}"):
-            sampler = policy.TransformersSampler(self.model, self.tokenizer, self.recipe.evaluation.batch_size)
-            table = evaluate.measure(
-                sampler, self.held_out, self.templates, self.layer, self.grpo_config.max_completion_length, stage
-            )
-        if self.state.is_main_process:
-            evaluate.keep(table, self.folder, stage)
-        self.state.wait_for_everyone()
+        if (self.folder / "evaluations" / f"{stage}.parquet").is_file():  # by a start before this one
+            return
+        with self.stopwatch.timed(f"evaluate {stage}"):
+            who = evaluate.trained(self.model, self.tokenizer, self.recipe, self.base_hash)
+            evaluate.measure(who, self.held_out, self.templates, self.layer, self.recipe, stage, self.folder)
+        self._finished()
 
     def warm_start(self) -> None:
         """A short supervised phase on rationales written from training evidence, on the run's one LoRA."""
-        if self.sft is None:
+        if self.sft is None or self._resumed("warm_start/adapter"):
             return
-        rows = [rationale_rows(question, self.templates[question.task]) for question in self.train]
-        with self._timed("warm start"):
-            trainer = SFTTrainer(
+        with self.stopwatch.timed("warm start"):
+            trainer = WarmStart(
                 model=self.model,
                 args=self.sft,
-                train_dataset=Dataset.from_list(rows),
+                train_dataset=Dataset.from_list(self.imitated),
                 processing_class=self.tokenizer,
                 callbacks=[JsonLines(self.folder / "metrics.jsonl", "warm_start")],
             )
+            trainer.keep("seconds", self.stopwatch)
+            one_line_a_step(trainer)
             with masked_positions_skipped():
                 trainer.train()
         self._save("warm_start/adapter")
 
     def grpo(self) -> None:
         """GRPO on the same LoRA: sample groups, verify, update."""
-        rows = [{"prompt": self._render(q), "question": q.to_json()} for q in self.train]
-        with self._timed("grpo"):
+        if self._resumed("adapter"):
+            return
+        if self.grpo_config.max_steps == 0:  # the warm start is all that was asked for
+            return self._save("adapter")
+        rows = grpo_rows(self.asked, self.recipe.learning, self.grpo_config, self._render)
+        truths = {q.id: str(q.truth["answer"]) for q in self.train if self.templates[q.task].slot_words}
+        watcher = Watcher(self.recipe, self.folder, truths)
+        with self.stopwatch.timed("grpo"):
             trainer = Trainer(
                 self.recipe,
                 self.layer,
@@ -126,17 +152,22 @@ class Run:
                 args=self.grpo_config,
                 train_dataset=Dataset.from_list(rows),
                 processing_class=self.tokenizer,
-                callbacks=[JsonLines(self.folder / "metrics.jsonl", "grpo")],
+                callbacks=[JsonLines(self.folder / "metrics.jsonl", "grpo"), watcher],
             )
+            trainer.keep("seconds", self.stopwatch)
+            one_line_a_step(trainer)
             with masked_positions_skipped():
                 trainer.train()
+        watcher.refuse_to_go_on()
         self._save("adapter")
 
     def report(self) -> None:
         """report.json, report.html, and the short of it in the terminal."""
         if not self.state.is_main_process:
             return
-        document = assemble(self.folder, self.recipe, self.sources, self.templates, self.questions, self.seconds)
+        document = assemble(
+            self.folder, self.recipe, self.sources, self.templates, self.questions, self.stopwatch.state()
+        )
         page = write_report(self.folder)
         print(terminal_summary(document))
         print(f"report: {page}")
@@ -145,9 +176,14 @@ class Run:
         return self.templates[question.task].render(question)
 
     def _config(self, kind: type, section: str, hardware: Mapping[str, Any], fixed: Mapping[str, Any]) -> Any:
-        return checked_config(kind, section, {**hardware, **getattr(self.recipe, section)}, fixed)
+        options = {"save_total_limit": 2, **hardware, **getattr(self.recipe, section)}
+        for key in UNRESUMABLE & options.keys():
+            if options[key]:
+                raise Error(f"recipe: {section}.{key} makes checkpoints that no run can go on from; remove it")
+        return checked_config(kind, section, options, fixed)
 
     def _save(self, name: str) -> None:
+        self._finished()  # first: once the adapter is there, nothing else brings the counts back
         if self.state.is_main_process:
             policy.save_adapter(self.model, self.folder / name, self.recipe.model, self.base_hash)
         self.state.wait_for_everyone()
@@ -187,42 +223,52 @@ class Run:
     def _check_batch(self) -> None:
         """TRL drops what does not fill a generation batch: too few questions would train on nothing."""
         needed = self.grpo_config.generation_batch_size // self.grpo_config.num_generations
-        if len(self.train) < needed:
+        if len(self.asked) < needed:
             raise Error(
-                f"{len(self.train)} training questions do not fill one generation batch of {needed}; "
+                f"{len(self.asked)} training questions do not fill one generation batch of {needed}; "
                 "lower grpo.generation_batch_size or raise grpo.num_generations"
             )
 
-    def _open_folder(self) -> None:
-        """A fresh folder; a finished run of the same name is moved aside, never overwritten."""
-        if self.folder.exists():
-            number = next(n for n in range(1, 10**6) if not Path(f"{self.folder}-{n}").exists())
-            self.folder.rename(f"{self.folder}-{number}")
-            log.warning("%s exists: moved to %s-%d", self.folder, self.folder, number)
-        self.folder.mkdir(parents=True)
-        write_atomically(self.folder / "recipe.yaml", yaml.safe_dump(self.recipe.to_dict(), sort_keys=False).encode())
-        write_atomically(
-            self.folder / "versions.json",
-            json.dumps({**versions(), "world_size": self.state.num_processes}, indent=2).encode(),
-        )
+    def _made_of(self) -> dict[str, Any]:
+        """What a run that goes on must share with its beginning, beside the recipe."""
+        asked = [*(template.digest for template in self.templates.values()), *(q.to_json() for q in self.questions)]
+        return {
+            "world_size": self.state.num_processes,
+            "base_sha256": self.base_hash,
+            "questions_sha256": sha256("\n".join(asked).encode()).hexdigest(),
+        }
+
+    def _finished(self) -> None:
+        """After a stage, keep what outlives it: the counts of the verifiers, and the time that was spent."""
+        write_states(self._kept, {"rewards": self.layer, "seconds": self.stopwatch})
+        self.state.wait_for_everyone()
+
+    def _resumed(self, name: str) -> bool:
+        """Whether an earlier start has finished this adapter, which is then the model's."""
+        if not (self.folder / name).is_dir():
+            return False
+        load_weights(self.model, self.folder / name)
+        return True
+
+
+class Stopwatch:
+    """Seconds of each stage, over all starts of a run; what ran after the last checkpoint before a kill is lost."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}  # stages that are running
+        self._spent: dict[str, float] = {}
 
     @contextmanager
-    def _timed(self, name: str) -> Any:
-        started = time.perf_counter()
+    def timed(self, stage: str) -> Iterator[None]:
+        self._since[stage] = time.perf_counter() - self._spent.get(stage, 0.0)
         yield
-        self.seconds[name] = round(time.perf_counter() - started, 1)
+        self._spent[stage] = round(time.perf_counter() - self._since.pop(stage), 1)
 
+    def state(self) -> dict[str, float]:
+        now = time.perf_counter()
+        return self._spent | {stage: round(now - since, 1) for stage, since in self._since.items()}
 
-class JsonLines(TrainerCallback):  # type: ignore[misc]
-    """Appends every log of a trainer to metrics.jsonl, on the main process."""
-
-    def __init__(self, path: Path, phase: str) -> None:
-        self.path, self.phase = path, phase
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        if state.is_world_process_zero and logs:
-            line = json.dumps({"phase": self.phase, "step": state.global_step, "time": time.time(), **logs})
-            with self.path.open("a", encoding="utf-8") as out:
-                out.write(line + "\n")
-                out.flush()
-                os.fsync(out.fileno())
+    def restore(self, state: Mapping[str, float]) -> None:
+        now = time.perf_counter()
+        self._spent |= state
+        self._since |= {stage: now - state[stage] for stage in self._since.keys() & state.keys()}

@@ -259,6 +259,12 @@ def serve(pipe: int, trace: int, parent: int) -> None:
             send(done=True)
 
 
+def die_with_parent(sign: signal.Signals) -> None:
+    """On Linux, send this process `sign` once the thread that started it ends; elsewhere nothing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, sign)
+
+
 def _end_with(parent: int) -> None:
     """Die with the parent, even if it is killed while a regular expression here holds the interpreter.
 
@@ -271,6 +277,5 @@ def _end_with(parent: int) -> None:
             time.sleep(1)
         os._exit(1)
 
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent(signal.SIGKILL)
     threading.Thread(target=watch, daemon=True).start()

@@ -55,9 +55,10 @@ def test_skipping_masked_positions_changes_nothing_but_the_work() -> None:
 
 def test_engine_options_refuse_another_trl(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trl, "__version__", "1.17.0")
-    with pytest.raises(Error, match=r"trl 1\.16; this is 1\.17\.0"), engine_options(Vllm(enabled=True)):
+    config = GRPOConfig(use_cpu=True, bf16=False, output_dir="unused")
+    with pytest.raises(Error, match=r"trl 1\.16; this is 1\.17\.0"), engine_options(Vllm(enabled=True), config):
         pass
-    with engine_options(Vllm()):  # not asked for, not guarded
+    with engine_options(Vllm(), config):  # not asked for, not guarded
         pass
 
 
