@@ -79,6 +79,8 @@ def test_a_server_beside_the_trainer() -> None:
 def test_the_slurm_script_starts_one_launcher_per_node(tmp_path: Path) -> None:
     """Run by bash, with stand-ins for Slurm's commands: each node gets its rank and the first node's address."""
     script = printed("slurm:2x8", ODD)
+    # A step has time to end and be saved: torchrun waits longer than its half minute, and less than Slurm.
+    assert "#SBATCH --signal=TERM@300\n" in script and "\nexport TORCH_ELASTIC_SHUTDOWN_TIMEOUT=240\n" in script
     assert "#SBATCH --nodes=2\n" in script and "#SBATCH --gpus-per-node=8\n" in script
     fakes = {
         "scontrol": "echo node17; echo node18",

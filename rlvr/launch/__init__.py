@@ -26,10 +26,12 @@ PATTERN = re.compile(
 )
 SERVER_PORT, RENDEZVOUS_PORT = 8000, 29500
 CPUS_PER_GPU = 8
+NOTICE = 300  # seconds between Slurm's SIGTERM and the end, in which a step must end and be saved
 DOCS = "https://huggingface.co/docs"
 SPLIT = "evaluation and the adapter's files have not been seen to work with split weights"
 UNTESTED = {
-    "fsdp2": f"not run here; {SPLIT}: {DOCS}/trl/distributing_training",
+    "fsdp2": f"not run here (on a CPU accelerate trains with DDP and does not say so); {SPLIT}: "
+    f"{DOCS}/trl/distributing_training",
     "zero2": f"not run here; needs pip install deepspeed: {DOCS}/trl/deepspeed_integration",
     "zero3": f"not run here; needs pip install deepspeed; {SPLIT}: {DOCS}/trl/deepspeed_integration",
     "vllm-server": f"not run here, as it needs CUDA on two devices: {DOCS}/trl/vllm_integration",
@@ -146,9 +148,11 @@ def _slurm(train: Sequence[str], topology: Topology, lines: Sequence[str]) -> st
             f"#SBATCH --gpus-per-node={gpus}",
             f"#SBATCH --cpus-per-task={CPUS_PER_GPU * gpus}",
             "#SBATCH --time=24:00:00",
-            "#SBATCH --signal=TERM@300",
+            f"#SBATCH --signal=TERM@{NOTICE}",
             *lines,
             "set -euo pipefail",
+            # torchrun gives its ranks half a minute after SIGTERM, which may be less than a step.
+            f"export TORCH_ELASTIC_SHUTDOWN_TIMEOUT={NOTICE - 60}",
             'read -r HEAD < <(scontrol show hostnames "$SLURM_JOB_NODELIST")',
             "export HEAD",
             f"srun --kill-on-bad-exit=1 bash -c {shlex.quote(inner)}",
