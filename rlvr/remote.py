@@ -65,7 +65,8 @@ class RemoteVerifier(Verifier):
 
 
 class Client:
-    """Asks a service for one verifier; use as `async with Client(self) as client`.
+    """Asks a service for one verifier; use as `async with Client(self) as client`. Without a verifier nothing is
+    kept: `send` asks anew each time.
 
     concurrency: requests in flight at most. attempts: tries of a request that ends in 429, 5xx, a time-out or a
     broken connection; the waits between them double, with jitter, or are what Retry-After says. timeout: seconds of
@@ -74,18 +75,17 @@ class Client:
 
     def __init__(
         self,
-        verifier: Verifier,
+        verifier: Verifier | None = None,
         *,
         concurrency: int = 8,
         attempts: int = 5,
         timeout: float = 30.0,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        self._asker = {
-            "verifier": verifier.name,
-            "version": verifier.version,
-            "options": dataclasses.asdict(verifier),
-        }
+        self._asker: dict[str, Any] | None = None
+        if verifier:
+            options = dataclasses.asdict(verifier)
+            self._asker = {"verifier": verifier.name, "version": verifier.version, "options": options}
         self._cache = Cache(cache_dir() / "remote")
         self._slots = asyncio.Semaphore(concurrency)
         self._attempts = attempts
@@ -109,6 +109,8 @@ class Client:
         Raises httpx.HTTPStatusError, httpx.TransportError or ValueError (no JSON) when the attempts are used up or
         another try would not help; what is raised is never kept.
         """
+        if self._asker is None:
+            raise ValueError("replies are kept for a verifier: name it, or use send()")
         key = digest({**self._asker, "url": url, "request": request})
         if key not in self._asked:  # completions of a group are often the same
             self._asked[key] = asyncio.create_task(self._reply(key, url, request))
@@ -118,6 +120,12 @@ class Client:
         kept = self._cache.read(key)
         if kept is not None:
             return kept["reply"]
+        reply = await self.send(url, request)
+        self._cache.write(key, {"reply": reply})
+        return reply
+
+    async def send(self, url: str, request: Any) -> Any:
+        """The JSON reply of the service itself; nothing is looked up and nothing kept. Raises as `post` does."""
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(is_passing),
             wait=wait,
@@ -126,7 +134,6 @@ class Client:
             reraise=True,
         )
         reply: Any = await retrying(self._send, url, request)
-        self._cache.write(key, {"reply": reply})
         return reply
 
     async def _send(self, url: str, request: Any) -> Any:

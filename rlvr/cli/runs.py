@@ -5,41 +5,122 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rlvr.cli.printing import Json, print_rows
+from rlvr.types import Error
 
+if TYPE_CHECKING:
+    from rlvr.policy import Server
+    from rlvr.recipe import Recipe
+
+SUITE = Path(__file__).parents[1] / "suite" / "recipe.yaml"
 LISTED = 10  # of the question ids that no source knows
 
 
+class Backend(Enum):
+    """What samples a model on this machine."""
+
+    transformers = "transformers"
+    vllm = "vllm"
+
+
+class Stage(Enum):
+    """What an evaluation stands for in a report."""
+
+    before = "before"
+    warm_start = "warm_start"
+    after = "after"
+
+
 def evaluate(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name or path.")],
+    recipe: Annotated[str, typer.Argument(help="A recipe's name or path; `suite`: the unified benchmark.")],
     out: Annotated[Path, typer.Option(help="The folder to write rows and report.json into.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, dotted: evaluation.questions=100")] = None,
-    adapter: Annotated[Path | None, typer.Option(help="The LoRA adapter to put on the recipe's model.")] = None,
+    model: Annotated[str | None, typer.Option(help="Not the recipe's: folder, hub or served name.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="The LoRA adapter to put on the model.")] = None,
+    backend: Annotated[Backend | None, typer.Option(help="How to sample here; default: the recipe's.")] = None,
+    server: Annotated[str | None, typer.Option(help="An OpenAI-compatible server, http://localhost:8000/v1.")] = None,
+    key_env: Annotated[str | None, typer.Option(help="The environment variable that holds the server's key.")] = None,
+    concurrency: Annotated[int, typer.Option(help="Requests to the server at a time.", min=1)] = 32,
+    timeout: Annotated[float, typer.Option(help="Seconds that a request to the server may take.", min=1)] = 600,
+    completions: Annotated[
+        Path | None, typer.Option(help="Saved ones, JSON lines or Parquet: question_id, completion, and sample.")
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Saved completions may be missing, and count as wrong.")
+    ] = False,
+    stage: Annotated[Stage | None, typer.Option(help="Default: after with --adapter, else before.")] = None,
+    reasoning: Annotated[
+        bool,
+        typer.Option("--reasoning", help="Measure too whether answers rest on thoughts, and thoughts on evidence."),
+    ] = False,
+    size: Annotated[str, typer.Option(help="Of the suite: small, standard or full.")] = "small",
     final: Annotated[bool, typer.Option("--final", help="Use the test split; the use is entered in a ledger.")] = False,
 ) -> None:
-    """Measure a model, or an adapter on it, on a recipe's held-out questions."""
+    """Measure a model, an adapter on it, a served model or saved completions on a recipe's held-out questions."""
     from rlvr.recipe import load
 
-    asked = load(recipe, overrides or [])  # a mistake in it shows before torch is loaded
+    chosen = [f"model={json.dumps(model)}"] if model else []
+    chosen += [f"vllm.enabled={json.dumps(backend is Backend.vllm)}"] if backend else []
+    # A mistake in it shows before torch is loaded.
+    asked = load(str(SUITE) if recipe == "suite" else recipe, [*(overrides or []), *chosen])
 
     from rlvr import evaluate as evaluation
+    from rlvr import policy
     from rlvr.report import terminal_summary, write_report
 
-    document = evaluation.run(asked, adapter, out, final)
+    if server and not model:
+        raise Error("--server needs --model, the name of the model there")
+    served = policy.Server(server, asked.model, key_env, concurrency, timeout) if server else None
+    if recipe == "suite":
+        return _suite(asked, overrides or [], size, adapter, served, out)
+    named: dict[str, Any] = {
+        "server": served,
+        "completions": completions,
+        "partial": partial,
+        "stage": stage and stage.value,
+        "reasons": reasoning,
+    }
+    document = evaluation.run(asked, adapter, out, final, **{key: value for key, value in named.items() if value})
     print(terminal_summary(document))
     print(f"report: {write_report(out)}")
 
 
-def report(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None:
-    """Write a run's report.html, one self-contained page; prints where it is."""
-    from rlvr.report import write_report
+def _suite(
+    shared: Recipe, overrides: list[str], size: str, adapter: Path | None, served: Server | None, out: Path
+) -> None:
+    from rlvr import suite
+    from rlvr.evaluate.subject import chosen
 
-    print(write_report(run))
+    suite.refuse(overrides)
+    suite.run(suite.Suite.load(), size, shared, chosen(shared, adapter, served, None), out)
+    print((out / "suite.md").read_text())
+    print(f"radar: {out / 'suite.svg'}; for a leaderboard: {out / 'suite.json'}")
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    other: Annotated[
+        Path | None, typer.Argument(help="A second run, to compare answers to the same questions.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Write report.md, the same tables, as well.")] = False,
+) -> None:
+    """Write a run's report.html, one self-contained page; prints where it is."""
+    from rlvr.report import write_markdown, write_report
+
+    if not (run / "report.json").is_file():
+        from rlvr.evaluate import unfinished
+
+        if line := unfinished(run):
+            raise Error(f"{line}; the same command goes on, with evaluation.budget.minutes=0 it reports what is there")
+    print(write_report(run, other))
+    if markdown:
+        print(write_markdown(run, other))
 
 
 def score(
