@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr.knowledge import KnowledgeBase
-from rlvr.oracle import Predictions, calibration
-from rlvr.oracle.fitted import FOLDS, fit, within
+from rlvr.oracle import Predictions, calibration, kinds
+from rlvr.oracle.crossfit import FOLDS, prepare
+from rlvr.oracle.fitted import fit
 from rlvr.oracle.similarity import Annotated, kernels
+from rlvr.oracle.stacking import stacked, within
 from rlvr.oracle.votes import Measured, Votes
 from rlvr.types import Error
 
@@ -90,6 +92,56 @@ def test_votes_do_not_see_what_is_asked_about():
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
+def noise(seed, readouts=100):
+    """Labels that depend on nothing but the readout's rate, of 80 genes."""
+    rng = np.random.default_rng(seed)
+    genes = rng.permutation([gene for gene in BASE.symbols() if len(BASE.terms(gene)) > 5])[:80]
+    rates = rng.uniform(0.1, 0.9, readouts)
+    rows = [
+        (gene, f"READOUT{i}", "made", "train", "yes" if rng.random() < rates[i] else "no")
+        for gene in genes
+        for i in np.flatnonzero(rng.random(readouts) < 0.6)
+    ]
+    return pd.DataFrame(rows, columns=["perturbation", "readout", "context", "split", "label"])
+
+
+def macro(values, label, readout):
+    """Mean over readouts of the share of their pairs that are ordered rightly."""
+    found = []
+    for name in set(readout):
+        yes, no = (values[(readout == name) & (label == said)] for said in ("yes", "no"))
+        if len(yes) and len(no):
+            gap = yes[:, None] - no[None, :]
+            found.append(float((gap > 0).mean() + (gap == 0).mean() / 2))
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize(("kind", "seeds"), [("fitted", (1, 2)), ("mlp", (1,))])
+def test_what_rewards_training_rows_holds_nothing_of_their_own_labels(kind, seeds):
+    """On noise the rate of the other folds ranks the rows of a readout backwards, which p and lift must not."""
+    made = []
+    for seed in seeds:
+        table = noise(seed)
+        cross = prepare({"effect": table}, BASE)
+        found = kinds.fit(kind, cross)[0]["effect"].predictions
+        columns = {"rate": cross.rate("effect"), "p": found["p"].to_numpy(), "lift": found["lift"].to_numpy()}
+        assert np.isfinite(columns["lift"]).all()
+        label, readout = table["label"].to_numpy(), table["readout"].to_numpy()
+        made.append({name: macro(values, label, readout) for name, values in columns.items()})
+    mean = pd.DataFrame(made).mean()
+    assert mean["rate"] < 0.45
+    assert abs(mean["p"] - 0.5) < 0.02 and abs(mean["lift"] - 0.5) < 0.02
+
+
+def test_a_readouts_rate_is_one_number_for_all_its_training_rows(fitted):
+    for task in fitted[0]:
+        held = fitted[1][task].predictions
+        known = held[held["split"] == "train"]
+        assert (known.groupby("readout")["prior"].nunique() == 1).all()
+        above = (held["p"] > held["prior"]).to_numpy()
+        assert (above == (held["lift"] > 0.5)).all()
+
+
 def test_nothing_votes_for_itself_under_another_name():
     genes = Annotated(BASE, ("ZAP70", "LCK", "ZAP70"))
     assert all(kernel[0, 2] == 0 == kernel[0, 0] for kernel in kernels(genes).values())
@@ -116,6 +168,10 @@ def test_unknown_genes_and_readouts_are_abstained_on_and_counted(tmp_path, make_
     known, *unknown = told.probabilities(asked)
     assert known["yes"] == found.predictions["p"].iloc[0]
     assert unknown == [None, None]
+    lifted = Predictions(str(tmp_path / "effect.parquet"), "lift")
+    assert lifted.probabilities(asked[:1])[0]["yes"] == found.predictions["lift"].iloc[0]
+    assert lifted.version != told.version
+    assert told.coverage(asked) == {"covered": 1, "perturbation unseen": 1, "readout unseen": 1}
 
 
 @pytest.mark.parametrize(
@@ -153,6 +209,33 @@ def test_centring_hides_a_rows_own_label():
             positive = label[rows].sum()
             pairs = positive * (rows.sum() - positive)
             assert weight[rows] == pytest.approx(rows.sum() / pairs if pairs else 0.0)
+
+
+def test_weights_start_from_a_plain_mean_and_leave_it_for_what_ranks_better():
+    rng = np.random.default_rng(1)
+    readout, fold = np.repeat(np.arange(40), 100), np.tile(np.arange(100) % FOLDS, 40)
+    label = (rng.random(4000) < 0.5).astype(float)
+    features = np.column_stack([rng.normal(size=4000), 2 * label + rng.normal(size=4000)])
+    score, weights = stacked(features, np.array([1.0, 0.0]), label, readout, fold)
+    assert weights[1] > 5 * abs(weights[0])
+    assert np.corrcoef(score, label)[0, 1] > 0.5
+    one = np.zeros(4000)  # a single label: there is nothing to learn
+    assert stacked(features, np.array([1.0, 0.0]), one, readout, fold)[1].tolist() == [1.0, 0.0]
+
+
+@settings(deadline=None, max_examples=20)
+@given(rate=st.floats(0.2, 0.8), seed=st.integers(0, 100))
+def test_another_base_rate_is_found_without_labels(rate, seed):
+    """Rows drawn at another rate than the probabilities were learnt at, half."""
+    rng = np.random.default_rng(seed)
+    truth = (rng.random(6000) < rate).astype(float)
+    odds = rng.normal(2 * truth - 1, 1.0) * 2  # the log odds of a normal variable of either class, at even rates
+    p, group = 1 / (1 + np.exp(-odds)), np.arange(6000) // 10
+    moved = calibration.shift(p, group, 0.5)
+    assert moved == pytest.approx(np.log(rate / (1 - rate)), abs=0.25)
+    after = 1 / (1 + np.exp(-(odds + moved)))
+    assert calibration.ece(after, truth) < 0.03
+    assert abs(calibration.shift(p[:10], group[:10], 0.5)) < 0.4  # one perturbation says little of a base rate
 
 
 @settings(deadline=None, max_examples=20)
@@ -214,3 +297,28 @@ def test_the_command_predicts_and_leaves_cells_empty_where_it_abstains(tmp_path,
     found = pd.read_csv(out)
     assert found["p"].isna().tolist() == [True, True, False]
     assert 0 < found["p"].iloc[2] < 1
+
+
+@pytest.mark.perturbqa
+def test_the_command_writes_a_network_its_tables_and_a_card(tmp_path, monkeypatch):
+    from rlvr.cli import main
+
+    def run(*asked):
+        monkeypatch.setattr("sys.argv", ["rlvr", "oracle", *map(str, asked)])
+        with pytest.raises(SystemExit) as done:
+            main()
+        return done.value.code
+
+    source = "perturbqa:context=k562,task=direction,evidence=0"
+    assert run("fit", source, "--embeddings", tmp_path / "e.parquet", "--out", tmp_path) == 1
+    monkeypatch.setattr("rlvr.oracle.mlp.EPOCHS", 2)
+    assert not run("fit", source, "--kind", "mlp", "--out", tmp_path / "o")
+    names = {path.name for path in (tmp_path / "o").iterdir()}
+    files = {"mlp_k562.safetensors", "embeddings_k562.parquet", "direction.parquet", "direction_k562.png"}
+    assert names == files | {"card.json", "CARD.md"}
+    table = pd.read_parquet(tmp_path / "o" / "direction.parquet")
+    assert list(table.columns) == ["context", "perturbation", "readout", "p", "lift"]
+    assert "Genentech Non-Commercial" in (tmp_path / "o" / "CARD.md").read_text()
+    # What it wrote can be calibrated as any other model's table.
+    again = ("calibrate", tmp_path / "o" / "direction.parquet", source, "--task", "direction", "--out", tmp_path / "c")
+    assert not run(*again)

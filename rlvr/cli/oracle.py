@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,43 +13,61 @@ from rlvr.types import Error
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rlvr.oracle.mlp import Embeddings
+    from rlvr.source import Source
+
 app = typer.Typer(help="Oracles: fit, calibrate, predict.", no_args_is_help=True)
 Asked = Annotated[
     list[str], typer.Argument(metavar="RECIPE_OR_SOURCES", help="NAME:key=value,... for each source, or a recipe.")
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
 Corum = Annotated[bool, typer.Option("--noncommercial", help="Use CORUM's complexes too.")]
+Kinds = Literal["fitted", "mlp", "ensemble"]
+Kind = Annotated[Kinds, typer.Option(help="Votes of related perturbations, a network, or both.")]
+Table = Annotated[Path | None, typer.Option("--embeddings", help="Parquet of gene, d0, d1, ... for the network.")]
 
 
 @app.command("fit")
-def fit(asked: Asked, out: Out, noncommercial: Corum = False) -> None:
+def fit(asked: Asked, out: Out, kind: Kind = "fitted", embeddings: Table = None, noncommercial: Corum = False) -> None:
     """Fit on the training split, and predict every question of the sources.
 
     Writes TASK.parquet (training rows are cross-fitted: from a fit without their perturbation), a reliability diagram
-    of the validation split, and card.json. `oracle:predictions=OUT/TASK.parquet` rewards with it.
+    of the validation split, card.json and CARD.md, and a network's weights and embeddings. `oracle:predictions=
+    OUT/TASK.parquet` rewards with it.
     """
     import pandas as pd
 
     from rlvr.knowledge import KnowledgeBase
-    from rlvr.oracle import fitted
+    from rlvr.oracle import calibration, card, kinds
+    from rlvr.oracle.crossfit import FOLDS, LABELS, prepare
     from rlvr.tables import write_parquet
 
+    vectors = _embeddings(kind, embeddings)
+    sources, held = _tables(asked)
     base = KnowledgeBase.open("upstream", noncommercial=noncommercial)
-    card: dict[str, Any] = {"what": "fitted oracle (rlvr/oracle/fitted.py)", "knowledge": base.version, "fits": []}
+    fits: list[dict[str, Any]] = []
     found: dict[str, list[pd.DataFrame]] = {}
-    for context, tables in _tables(asked).items():
-        for task, made in fitted.fit(tables, base).items():
-            found.setdefault(task, []).append(made.covered())
-            rows = made.predictions.assign(label=tables[task]["label"].to_numpy())
-            entry = {"context": context, "task": task, "rows": len(rows), "abstained": dict(made.abstained)}
-            held = rows[(rows["split"] == "validation") & rows["p"].notna()]
-            if len(held):
-                title = out / f"{task}_{context}.png"
-                entry |= _reliability(held, task, title, f"{context} {task}, validation")
-            card["fits"].append(entry | {"logistic": made.logistic, "weights": dict(made.weights)})
+    for context, tables in held.items():
+        made, keep = kinds.fit(kind, prepare(tables, base), vectors)
+        keep(out)
+        for task, said in made.items():
+            found.setdefault(task, []).append(said.covered())
+            table = tables[task].reset_index(drop=True)
+            entry = {"context": context, "task": task, "rows": len(table), "abstained": dict(said.abstained)}
+            entry |= {"training": card.training(table), "logistic": said.logistic, "weights": dict(said.weights)}
+            rows = said.predictions[(table["split"] == "validation").to_numpy()]
+            if rows["p"].notna().any():
+                entry |= card.quality(rows, table.loc[rows.index, "label"], task)
+                told = rows["p"].notna()
+                truth = (table.loc[rows.index, "label"][told] == LABELS[task][0]).to_numpy(dtype=float)
+                title = f"{context} {task}, validation"
+                calibration.plot(rows["p"][told].to_numpy(), truth, out / f"{task}_{context}.png", title)
+            fits.append(entry)
     for task, parts in found.items():
         write_parquet(pd.concat(parts, ignore_index=True), out / f"{task}.parquet")
-    _finish(out, card)
+    about = {"what": kinds.WHAT[kind], "folds": FOLDS, "data": card.data(sources), "knowledge": card.knowledge(base)}
+    card.write(out, about | {"fits": fits})
+    _show(fits)
 
 
 @app.command("calibrate")
@@ -73,11 +90,12 @@ def calibrate(
     import pandas as pd
 
     from rlvr import splits, tables
-    from rlvr.oracle import LABELS, calibration, importers
+    from rlvr.oracle import LABELS, calibration, card, importers
     from rlvr.tables import write_parquet
 
     given = importers.read(predictions, values, context, layer)
-    truth = pd.concat([held[task] for held in _tables(asked).values() if task in held], ignore_index=True)
+    sources, held = _tables(asked)
+    truth = pd.concat([rows[task] for rows in held.values() if task in rows], ignore_index=True)
     known = given.merge(truth[truth["split"] == "validation"], on=tables.KEY)
     if known.empty:
         raise Error(f"{predictions}: none of its {len(given)} pairs is a validation question; check names and context")
@@ -87,10 +105,11 @@ def calibrate(
     made = calibration.calibrate(p[learn], label[learn], given["p"].to_numpy(), method)
     write_parquet(given.assign(p=made), out / f"{task}.parquet")
     after = known[~learn].assign(p=calibration.calibrate(p[learn], label[learn], p[~learn], method))
-    card: dict[str, Any] = {"what": f"{predictions.name}, {method}", "pairs": len(given), "fits": []}
+    calibration.plot(after["p"].to_numpy(), label[~learn], out / f"{task}.png", f"{predictions.name}, held-out half")
     entry = {"task": task, "rows": int(learn.sum()), "ece_before": calibration.ece(p[~learn], label[~learn])}
-    card["fits"].append(entry | _reliability(after, task, out / f"{task}.png", f"{predictions.name}, held-out half"))
-    _finish(out, card)
+    fits = [entry | card.quality(after, after["label"], task)]
+    card.write(out, {"what": f"{predictions.name}, {method}", "data": card.data(sources), "fits": fits})
+    _show(fits)
 
 
 @app.command("predict")
@@ -99,22 +118,26 @@ def predict(
     asked: Asked,
     out: Annotated[Path, typer.Option(help="CSV to write.")],
     task: Annotated[Literal["effect", "direction"], typer.Option()],
+    kind: Kind = "fitted",
+    embeddings: Table = None,
     noncommercial: Corum = False,
 ) -> None:
     """Predict pairs from the training split, less whatever it holds of the perturbations that are asked about.
 
-    p is empty where the oracle abstains.
+    p and lift are empty where the oracle abstains.
     """
     import pandas as pd
 
     from rlvr.knowledge import KnowledgeBase
-    from rlvr.oracle import fitted, questions
+    from rlvr.oracle import kinds, questions
+    from rlvr.oracle.crossfit import prepare
     from rlvr.source import write_atomically
 
     if not pairs.is_file():
         raise Error(f"{pairs}: no such file; give a CSV of context, perturbation, readout")
     wanted = questions.asked(pd.read_csv(pairs, dtype=str, keep_default_na=False), task, str(pairs))
-    measured, base = _tables(asked), KnowledgeBase.open("upstream", noncommercial=noncommercial)
+    vectors = _embeddings(kind, embeddings)
+    measured, base = _tables(asked)[1], KnowledgeBase.open("upstream", noncommercial=noncommercial)
     strange = sorted(wanted.keys() - measured.keys())
     if strange:
         raise Error(f"{pairs}: context {strange[0]!r} is not measured; the sources have {', '.join(measured)}")
@@ -128,39 +151,31 @@ def predict(
         if task not in tables:
             raise Error(f"{context}: the sources do not ask {task} of it; add the source that does")
         tables[task] = pd.concat([tables[task], rows], ignore_index=True)
-        parts.append(fitted.fit(tables, base)[task].predictions.tail(len(rows)))
-    found = pd.concat(parts, ignore_index=True).drop(columns="split")
+        parts.append(kinds.fit(kind, prepare(tables, base), vectors)[0][task].predictions.tail(len(rows)))
+    found = pd.concat(parts, ignore_index=True).drop(columns=["split", "prior"])
     write_atomically(out, found.to_csv(index=False).encode())
     print_rows([{"pairs": len(found), "abstained": int(found["p"].isna().sum()), "written": str(out)}])
 
 
-def _tables(asked: list[str]) -> dict[str, dict[str, pd.DataFrame]]:
+def _tables(asked: list[str]) -> tuple[list[Source], dict[str, dict[str, pd.DataFrame]]]:
     from rlvr import audit
     from rlvr.opening import gather
     from rlvr.oracle import questions
 
-    return questions.tables_of(gather(audit.recipe_of(asked))[1])
+    sources, gathered = gather(audit.recipe_of(asked))
+    return sources, questions.tables_of(gathered)
 
 
-def _reliability(rows: pd.DataFrame, task: str, picture: Path, title: str) -> dict[str, Any]:
-    import numpy as np
+def _embeddings(kind: str, path: Path | None) -> Embeddings | None:
+    if path is None:
+        return None
+    if kind == "fitted":
+        raise Error(f"--embeddings {path}: the fitted oracle has no use for them; add --kind mlp or ensemble")
+    from rlvr.oracle import mlp
 
-    from rlvr.oracle import LABELS, calibration
-
-    p = rows["p"].to_numpy(dtype=np.float64)
-    label = np.asarray(rows["label"] == LABELS[f"perturbation/{task}"][0], dtype=np.float64)
-    calibration.plot(p, label, picture, title)
-    return {
-        "n": len(rows),
-        "ece": calibration.ece(p, label),
-        "reliability": calibration.reliability(p, label),
-        "coverage": calibration.coverage(p, label),
-    }
+    return mlp.read(path)
 
 
-def _finish(out: Path, card: dict[str, Any]) -> None:
-    from rlvr.source import write_atomically
-
-    write_atomically(out / "card.json", json.dumps(card, indent=1).encode())
+def _show(fits: list[dict[str, Any]]) -> None:
     shown = ("context", "task", "rows", "n", "abstained", "ece_before", "ece")
-    print_rows([{key: fit[key] for key in shown if key in fit} for fit in card["fits"]])
+    print_rows([{key: fit[key] for key in shown if key in fit} for fit in fits])

@@ -22,6 +22,7 @@ from rlvr.types import Error
 Floats = NDArray[np.float64]
 Method = Literal["isotonic", "temperature"]
 BINS, LEAST = 10, 20
+STEPS, IMAGINARY = 50, 20  # of the correction of a base rate: iterations, perturbations at the prior
 EDGE = 1e-4  # probabilities are kept this far from 0 and 1: no finite table supports certainty
 
 
@@ -35,6 +36,23 @@ def calibrate(p: Floats, truth: Floats, asked: Floats, method: Method) -> Floats
         return np.asarray(fitted.predict(asked), dtype=np.float64)
     model = LogisticRegression(C=1e6).fit(_logit(p)[:, None], truth)
     return np.asarray(model.predict_proba(_logit(asked)[:, None])[:, 1], dtype=np.float64)
+
+
+def shift(p: Floats, group: NDArray[np.int64], prior: float) -> float:
+    """What to add to the logit of every one of these probabilities, if the rows that are asked about together have
+    another base rate than the `prior` they were learnt at. No label is used: expectation maximisation over the
+    probabilities (Saerens, Latinne & Decaestecker 2002, doi:10.1162/089976602753284446).
+
+    group: [n] the perturbation of each row. Perturbations, not rows, are independent draws: twenty imaginary ones that
+    keep the prior stand beside them, so that a few do not say what the base rate is.
+    """
+    here = len(np.unique(group))
+    odds, at = _logit(p), float(_logit(np.array([prior]))[0])
+    rate, moved = prior, 0.0
+    for _ in range(STEPS):
+        rate = (here * float((1 / (1 + np.exp(-(odds + moved)))).mean()) + IMAGINARY * prior) / (here + IMAGINARY)
+        moved = float(_logit(np.array([rate]))[0]) - at
+    return moved
 
 
 def reliability(p: Floats, truth: Floats) -> list[dict[str, float]]:

@@ -48,7 +48,7 @@ def read(path: Path, values: Values, context: str | None = None, layer: str | No
             raise Error(f"{where}: names no context; say which cells it is of")
         frame["context"] = context
     long = frame if "readout" in frame.columns else frame.melt(["context", "perturbation"], var_name="readout")
-    rest = [column for column in long.columns if column not in KEY]
+    rest = [column for column in long.columns if column not in (*KEY, "lift")]  # a table of `rlvr oracle fit` has it
     if len(rest) != 1:
         raise Error(
             f"{where}: beside {', '.join(KEY)} it has {', '.join(rest) or 'nothing'}; keep one column of values"

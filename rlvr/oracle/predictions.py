@@ -1,6 +1,12 @@
 """A table of a model's predictions as an oracle: what `rlvr oracle fit` writes, or any virtual-cell model.
 
-rlvr score ROLLOUTS --verifier oracle:predictions=FILE
+    rlvr score ROLLOUTS --verifier oracle:predictions=FILE
+
+The form, which stays as it is: one row per pair; `context` (the source's key, as in truth["context"]), `perturbation`,
+`readout`, all three spelt as in the questions; and either `p`, the probability of yes or of up, or one column for each
+label of the task. Beside `p` there may be `lift`, in [0, 1], what the perturbation says when the readout's own rate is
+set aside (rlvr/oracle/crossfit.py): rows of training questions are ranked within a readout by either, but only `lift`
+has no part of the row's own label in it.
 """
 
 from __future__ import annotations
@@ -8,16 +14,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from rlvr import tables
-from rlvr.oracle.base import KEY, LABELS, Belief, Oracle
+from rlvr.oracle.base import KEY, LABELS, Belief, Oracle, key
 from rlvr.types import Error, Question
 
 TOLERANCE = 0.01  # how far from 1 a row's probabilities may sum: files hold rounded numbers
@@ -25,14 +31,11 @@ TOLERANCE = 0.01  # how far from 1 a row's probabilities may sum: files hold rou
 
 @dataclass(frozen=True)
 class Predictions(Oracle):
-    """A table of a model's predictions, .parquet or .csv, read once per process.
-
-    Columns: context (the source's key, as in truth["context"]), perturbation, readout, all three spelt as in
-    the questions, and either `p`, the probability of yes or of up, or one column for each label of the task.
-    Errors name the file, the column and the row.
-    """
+    """A table of a model's predictions, .parquet or .csv, read once per process. column: what is taken for the
+    probability of yes or up, where the table has both. Errors name the file, the column and the row."""
 
     path: str
+    column: Literal["p", "lift"] = "p"
 
     name: ClassVar[str] = "predictions"
     says: ClassVar[str] = "the predictions say"
@@ -40,11 +43,15 @@ class Predictions(Oracle):
     @property
     def version(self) -> str:
         """The start of the file's sha256."""
-        return _read(self.path).digest[:12]
+        return f"{_read(self.path).digest[:12]}{'' if self.column == 'p' else f' {self.column}'}"
 
     def probabilities(self, questions: Sequence[Question]) -> list[Belief | None]:
         table = _read(self.path)
-        return [table.belief(question) for question in questions]
+        return [table.belief(question, self.column) for question in questions]
+
+    def why(self, question: Question) -> str:
+        parts = zip(KEY, key(question), _read(self.path).seen, strict=True)
+        return next((f"{name} unseen" for name, value, seen in parts if value not in seen), "pair unseen")
 
     def source(self, question: Question) -> str:
         return f"{Path(self.path).name} {self.version}"
@@ -60,21 +67,28 @@ class _Table:
     columns: tuple[str, ...]
     values: NDArray[np.float64]
 
-    def belief(self, question: Question) -> Belief | None:
+    @cached_property
+    def seen(self) -> tuple[frozenset[str], ...]:
+        """The contexts, perturbations and readouts that it names."""
+        return tuple(frozenset(names) for names in zip(*self.rows, strict=True))
+
+    def belief(self, question: Question, column: str) -> Belief | None:
         labels = LABELS.get(question.task, ())
-        binary = self.columns == ("p",) and len(labels) == 2
+        binary = self.columns[0] == "p" and len(labels) == 2
+        if column != "p" and column not in self.columns:
+            raise Error(f"{self.where}: no column {column!r}; take p, or a table that `rlvr oracle fit` wrote")
         if not binary and set(labels) != set(self.columns):
             wanted = f"one column for each of {', '.join(labels)}" if labels else f"a task of {', '.join(LABELS)}"
             raise Error(
                 f"{self.where}: has {', '.join(self.columns)}, which does not fit {question.task}; give {wanted}"
             )
-        key = (question.truth["context"], question.fields["perturbation"], question.fields["readout"])
-        row = self.rows.get(key)
+        row = self.rows.get(key(question))
         if row is None:
             return None
         found = self.values[row].tolist()
         if binary:
-            return {labels[0]: found[0], labels[1]: 1.0 - found[0]}
+            p = found[self.columns.index(column)]
+            return {labels[0]: p, labels[1]: 1.0 - p}
         return dict(zip(self.columns, found, strict=True))
 
 
@@ -83,10 +97,11 @@ def _read(path: str) -> _Table:
     where = f"predictions {path}"
     if not Path(path).is_file():
         raise Error(f"{where}: no such file; give the path of a .parquet or .csv table")
-    frame = _frame(Path(path), where)
+    frame = read_table(Path(path), where)
     tables.require(frame, KEY, where)
-    columns = tuple(column for column in frame.columns if column not in KEY)
-    if not columns or (len(columns) > 1 and "p" in columns):
+    columns = tuple(sorted((column for column in frame.columns if column not in KEY), key=lambda c: c != "p"))
+    binary = columns in (("p",), ("p", "lift"))
+    if not columns or (not binary and "p" in columns):
         raise Error(f"{where}: beside {', '.join(KEY)} it has {', '.join(columns) or 'nothing'}; give p or the labels")
     if frame.empty:
         raise Error(f"{where}: no rows; write at least one prediction")
@@ -94,15 +109,15 @@ def _read(path: str) -> _Table:
         empty = (frame[column].isna() | (frame[column] == "")).to_numpy()
         if empty.any():
             raise Error(f"{where}: column {column!r}, row {int(empty.argmax()) + 1}: empty; fill it or drop the row")
-    keys = list(frame[list(KEY)].astype(str).itertuples(index=False, name=None))
-    rows = {key: i for i, key in reversed(list(enumerate(keys)))}
-    for i, key in enumerate(keys):
-        if rows[key] != i:
-            raise Error(f"{where}: row {i + 1}: {', '.join(key)} stands in row {rows[key] + 1} too; keep one")
+    pairs = list(frame[list(KEY)].astype(str).itertuples(index=False, name=None))
+    rows = {pair: i for i, pair in reversed(list(enumerate(pairs)))}
+    for i, pair in enumerate(pairs):
+        if rows[pair] != i:
+            raise Error(f"{where}: row {i + 1}: {', '.join(pair)} stands in row {rows[pair] + 1} too; keep one")
     values = np.column_stack([_probabilities(frame[column], column, where) for column in columns])
     sums = values.sum(axis=1)
     faulty = np.abs(sums - 1.0) > TOLERANCE
-    if len(columns) > 1 and faulty.any():
+    if not binary and len(columns) > 1 and faulty.any():
         row = int(faulty.argmax())
         raise Error(f"{where}: row {row + 1}: {', '.join(columns)} sum to {sums[row]:.3g}, not 1; normalise them")
     with Path(path).open("rb") as file:
@@ -110,7 +125,8 @@ def _read(path: str) -> _Table:
     return _Table(where, digest, rows, columns, values)
 
 
-def _frame(path: Path, where: str) -> pd.DataFrame:
+def read_table(path: Path, where: str) -> pd.DataFrame:
+    """A .csv or .parquet table; a .csv as text, which is checked column by column. Errors: cannot be read."""
     if path.suffix not in (".csv", ".parquet"):
         raise Error(f"{where}: {path.suffix or 'no'} suffix; it must be a .parquet or .csv table")
     try:

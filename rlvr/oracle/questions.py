@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from rlvr import tables
-from rlvr.oracle.fitted import LABELS
+from rlvr.oracle.crossfit import LABELS
 from rlvr.types import Error, Question
 
 

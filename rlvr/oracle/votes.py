@@ -1,9 +1,10 @@
 """What a set of measured perturbations says of perturbations that it does not hold: the features of the fitted oracle.
 
 Everything is computed from the measured perturbations alone, so that features of held-out ones and cross-fitted
-features of training ones are the same thing. Votes are of what exceeds each readout's own rate: they rank the
-perturbations of one readout, and the rate ranks nothing there. Three tables vote: effect (yes 1, no 0), direction
-(up 1, down 0), and signed, which holds the pairs of `effect` (up 1, down -1, no change 0).
+features of training ones are the same thing. Votes are of what exceeds each readout's mean: they rank the perturbations
+of one readout. What exceeds the mean sums to zero, and so says nothing of the rows that were left out: a mean drawn
+towards that of other readouts would rank them backwards (rlvr/oracle/crossfit.py). Three tables vote: effect (yes 1, no
+0), direction (up 1, down 0), and signed, which holds the pairs of `effect` (up 1, down -1, no change 0).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ Codes = NDArray[np.int64]
 WEIGHT = 0.1  # of the readout's own rate in a vote, in units of similarity
 SMOOTH = 0.3
 RANKS = (3, 8, 20)
+LEARNT = 15  # coordinates of readouts that are learnt
 SCARCE = ("mix", "all1", "all2", "pathway", "machine")  # kernels that vote on the few rows of direction
 NOISE = {"effect": 3.0, "signed": 3.0, "direction": 6.0}
 
@@ -40,6 +42,12 @@ class Measured:
         """The pairs of the perturbations that are kept."""
         rows = keep[self.perturbation]
         return Measured(self.perturbation[rows], self.readout[rows], self.value[rows])
+
+    def excess(self, readouts: int) -> Floats:
+        """[n] each value less the mean of its readout."""
+        counts = np.maximum(np.bincount(self.readout, minlength=readouts), 1)
+        means = np.bincount(self.readout, self.value, readouts) / counts
+        return np.asarray(self.value - means[self.readout], dtype=np.float32)
 
 
 def signed(effect: Measured, direction: Measured) -> Measured:
@@ -74,7 +82,7 @@ class Votes:
     ) -> dict[str, Floats]:
         """name -> [len(perturbation)] of the asked pairs, whose perturbations are not among the known ones.
 
-        known: [n] which perturbations the tables may speak of. `rate:TABLE` is the rate of the readout.
+        known: [n] which perturbations the tables may speak of.
         """
         asked, row = np.unique(perturbation, return_inverse=True)
         from_, local = np.flatnonzero(known), np.cumsum(known) - 1
@@ -91,13 +99,10 @@ class Votes:
 
     def _table(self, name: str, held: Measured, place: Codes, known: Codes, asked: Codes) -> dict[str, Floats]:
         shape, index = (len(known), self.m), (place, held.readout)
-        counts = np.bincount(held.readout, minlength=self.m)
-        sums = np.bincount(held.readout, held.value, self.m)
-        rate = ((sums + held.value.mean()) / (counts + 1)).astype(np.float32)
-        excess = held.value - rate[held.readout]
+        excess = held.excess(self.m)
         above = csr_array((excess, index), shape=shape)
         there = csr_array((np.ones(len(excess), dtype=np.float32), index), shape=shape)
-        found: dict[str, Floats] = {"rate": np.tile(rate, (len(asked), 1))}
+        found: dict[str, Floats] = {}
         for kernel in SCARCE if name == "direction" else self.kernels:
             close = self.kernels[kernel][np.ix_(asked, known)]
             total, weight = _times(close, above), _times(close, there)
@@ -130,21 +135,24 @@ class Votes:
 
     def _ridges(self, name: str, held: Measured, asked: Codes) -> dict[str, Floats]:
         used, readout = np.unique(held.readout, return_inverse=True)
-        counts, mean = np.bincount(readout), held.value.mean()
-        rate = (np.bincount(readout, held.value) + mean) / (counts + 1)
-        value = (held.value - rate[readout]).astype(np.float32)
-        noise = NOISE[name]
-        found = {}
-        for key, d, prior, alike in (
-            ("ridge", 100, Prior(1.0, 0.0, noise), None),
-            ("ridge coarse", 30, Prior(1.0, 0.0, noise), None),
-            ("ridge alike", 100, Prior(0.6, 0.02, noise), 0.8 * self.alike[used]),
-        ):
-            where = self.places[:, :d]
-            fitted = bilinear.fit(where, len(used), held.perturbation, readout, value, prior, alike)
-            block = np.zeros((len(asked), self.m), dtype=np.float32)
-            block[:, used] = where[asked] @ fitted.T
-            found[key] = block
+        value, noise, where = held.excess(self.m), NOISE[name], self.places
+        annotated, found = 0.8 * self.alike[used], {}
+
+        def ridge(key: str, d: int, prior: Prior, alike: Floats | None) -> Floats:
+            fitted = bilinear.fit(where[:, :d], len(used), held.perturbation, readout, value, prior, alike)
+            found[key] = np.zeros((len(asked), self.m), dtype=np.float32)
+            found[key][:, used] = where[asked, :d] @ fitted.T
+            return fitted
+
+        ridge("ridge", 100, Prior(1.0, 0.0, noise), None)
+        ridge("ridge coarse", 30, Prior(1.0, 0.0, noise), None)
+        fitted = ridge("ridge alike", 100, Prior(0.6, 0.02, noise), annotated)
+        # Readouts that responded alike are alike: coordinates of their own, from the fit that annotation has drawn.
+        patterns = np.linalg.eigh(fitted.T @ fitted)[1][:, ::-1][:, :LEARNT]
+        learnt = fitted @ patterns
+        learnt /= np.sqrt((learnt**2).sum(axis=1).mean()) + 1e-9
+        both = np.hstack([0.75 * annotated, 0.7 * learnt]).astype(np.float32)
+        ridge("ridge learnt", 100, Prior(0.4, 0.02, noise), both)
         return found
 
 

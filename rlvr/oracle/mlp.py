@@ -1,0 +1,199 @@
+"""A small network on gene embeddings: the kind of oracle that rbio1 learns from (doi:10.1101/2025.08.18.670981).
+
+    rlvr oracle fit perturbqa:context=k562 --kind mlp [--embeddings ESM.parquet] --out DIR
+
+The perturbed gene's embedding goes through one hidden layer; each readout has its own vector, whose product with what
+comes out is added to the readout's log odds, and a term that all readouts share. Effect and direction share the layers.
+Embeddings are
+computed from the knowledge base (rlvr.oracle.similarity.coordinates), or read: any table of ESM, GenePT, Geneformer or
+scGPT gene vectors as Parquet with the columns gene, d0, d1, ... Folds and probabilities are those of crossfit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from rlvr import tables
+from rlvr.oracle.crossfit import EDGE, Crossfit, Fitted
+from rlvr.oracle.similarity import Annotated, Floats, coordinates, kernels
+from rlvr.oracle.votes import Measured
+from rlvr.types import Error
+
+WIDTH = 100  # of embeddings that are computed here
+WIDE, NARROW, EPOCHS, BATCHES, RATE = 128, 32, 40, 6, 5e-3
+FEW = 50  # perturbations, too few for an average
+DECAY = {"layers": 1e-3, "readouts": 1e-2}
+SHARE = {"effect": 1.0, "direction": 0.3}  # of each task in the loss
+
+
+class Network(nn.Module):
+    """Embeddings [n, width] -> what comes out [n, NARROW]; a readout's score is its product with that, and a sum."""
+
+    def __init__(self, width: int, readouts: int, tasks: list[str]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Dropout(0.2), nn.Linear(width, WIDE), nn.GELU(), nn.Dropout(0.3), nn.Linear(WIDE, NARROW)
+        )
+        self.readouts = nn.ParameterDict({task: nn.Parameter(torch.randn(readouts, NARROW) * 0.02) for task in tasks})
+        self.shared = nn.ParameterDict({task: nn.Parameter(torch.randn(NARROW) * 0.02) for task in tasks})
+        self.centre = nn.Buffer(torch.zeros(NARROW))
+
+    def forward(self, h: torch.Tensor, task: str, readout: torch.Tensor) -> torch.Tensor:
+        """[n] scores of as many pairs; h: [n, NARROW] of their perturbations."""
+        score: torch.Tensor = (h * self.readouts[task][readout]).sum(dim=1) + h @ self.shared[task]
+        return score
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """gene -> vector. Of one width, finite."""
+
+    genes: tuple[str, ...]
+    vectors: Floats
+
+    @property
+    def scaled(self) -> Floats:
+        """[genes, width] of mean square 1."""
+        return np.asarray(self.vectors / np.float32(np.sqrt((self.vectors**2).mean()) + 1e-9))
+
+    def of(self, genes: Annotated) -> Floats:
+        """[n, width], scaled; zeros for a gene that has none, under its symbol or approved one."""
+        place, scaled = {gene: i for i, gene in enumerate(self.genes)}, self.scaled
+        found = np.zeros((len(genes.symbols), self.vectors.shape[1]), dtype=np.float32)
+        for row, (symbol, approved) in enumerate(zip(genes.symbols, genes.genes.tolist(), strict=True)):
+            i = place.get(symbol, place.get(approved))
+            if i is not None:
+                found[row] = scaled[i]
+        return found
+
+    def table(self) -> pd.DataFrame:
+        """gene, d0, d1, ..., as they are read."""
+        columns = [f"d{i}" for i in range(self.vectors.shape[1])]
+        return pd.DataFrame(self.vectors, columns=columns).assign(gene=list(self.genes))[["gene", *columns]]
+
+
+def computed(genes: Annotated) -> Embeddings:
+    """Leading eigenvectors of the annotation kernel, of those genes that are annotated."""
+    kernel = kernels(genes)["mix"].copy()
+    np.fill_diagonal(kernel, 1.1)
+    known = genes.known
+    return Embeddings(
+        tuple(np.array(genes.symbols)[known].tolist()), coordinates(kernel, min(WIDTH, len(kernel)))[known]
+    )
+
+
+def read(path: Path) -> Embeddings:
+    """A table of gene, d0, d1, ... Errors: another form, a gene twice, holes in the columns, numbers that are none."""
+    where = f"embeddings {path}"
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise Error(f"{where}: cannot be read: {' '.join(str(error).split())}; write it as Parquet") from error
+    tables.require(table, ("gene",), where)
+    columns = [f"d{i}" for i in range(len(table.columns) - 1)]
+    if strange := [str(column) for column in table.columns if column not in ("gene", *columns)]:
+        raise Error(
+            f"{where}: column {strange[0]!r}; name the {len(columns)} columns of numbers d0 to d{len(columns) - 1}"
+        )
+    if not columns or table.empty:
+        raise Error(f"{where}: {len(table)} genes of width {len(columns)}; give one vector for each gene")
+    if table["gene"].duplicated().any():
+        raise Error(f"{where}: gene {table.loc[table['gene'].duplicated(), 'gene'].iloc[0]!r} comes twice; keep one")
+    vectors = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float32)
+    faulty = ~np.isfinite(vectors).all(axis=1)
+    if faulty.any():
+        raise Error(f"{where}: gene {table['gene'][int(faulty.argmax())]!r}: not all numbers; {int(faulty.sum())} such")
+    return Embeddings(tuple(table["gene"].astype(str)), vectors)
+
+
+def of(cross: Crossfit, embeddings: Embeddings, seed: int = 0) -> tuple[dict[str, Fitted], Network]:
+    """Task -> predictions, and the network that learnt from all training rows. Errors: embeddings of other genes."""
+    where = embeddings.of(cross.genes)
+    missing = np.abs(where).max(axis=1) == 0
+    if missing[cross.fold >= 0].all():
+        raise Error("embeddings: none of the training perturbations is in the table; its genes must be human symbols")
+    scores = {task: np.zeros(len(cross.rows)) for task in cross.tasks}
+    for use, asked in cross.parts():
+        network = train(where, cross.measured, use & ~missing, len(cross.targets.symbols), cross.tasks, seed)
+        for task in cross.tasks:
+            rows = cross.rows.iloc[asked]
+            scores[task][asked] = said(network, where, task, *(rows[name].to_numpy() for name in ("p", "g")))
+    if (cross.fold >= 0).all():  # nothing was held out, and no network has seen everything yet
+        network = train(where, cross.measured, ~missing, len(cross.targets.symbols), cross.tasks, seed)
+    found = {task: cross.finished(task, scores[task][cross.of(task)], {}, {"no embedding": missing}) for task in scores}
+    return found, network
+
+
+def train(
+    where: Floats, measured: Mapping[str, Measured], use: np.ndarray, readouts: int, tasks: list[str], seed: int
+) -> Network:
+    """One network, from the perturbations in `use`. where: [perturbations, width]."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = Network(where.shape[1], readouts, tasks)
+        place = torch.from_numpy(np.cumsum(use) - 1)
+        known = torch.from_numpy(where[use])
+        pairs = {task: _pairs(measured[task].of(use), readouts) for task in tasks}
+        optimiser = torch.optim.AdamW(
+            [
+                {"params": network.readouts.parameters(), "weight_decay": DECAY["readouts"]},
+                {
+                    "params": [*network.layers.parameters(), *network.shared.parameters()],
+                    "weight_decay": DECAY["layers"],
+                },
+            ],
+            lr=RATE,
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=EPOCHS * BATCHES)
+        for _ in range(EPOCHS):
+            group = torch.randint(BATCHES, (len(known),), generator=generator)
+            for batch in range(BATCHES):
+                h = network.layers(known)
+                loss = torch.zeros(())
+                for task, (perturbation, readout, value, weight, odds) in pairs.items():
+                    rows = torch.nonzero(group[place[perturbation]] == batch).ravel()
+                    if len(rows):
+                        # Direction has few rows for a readout, and would learn its rate instead of what ranks them.
+                        seen = h - h.mean(dim=0) if task == "direction" else h
+                        logit = odds[rows] + network(seen[place[perturbation[rows]]], task, readout[rows])
+                        each = binary_cross_entropy_with_logits(logit, value[rows], weight[rows], reduction="none")
+                        loss = loss + SHARE[task] * each.mean()
+                optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                schedule.step()
+    network.eval()
+    # A readout's own rate hides in what the network says of it on average: take that away. What it says of those it has
+    # learnt from is another matter, so the average is over those it has not, if there are enough.
+    others = where[~use][np.abs(where[~use]).max(axis=1) > 0]
+    with torch.no_grad():
+        network.centre.copy_(network.layers(torch.from_numpy(others) if len(others) >= FEW else known).mean(dim=0))
+    return network
+
+
+def said(network: Network, where: Floats, task: str, perturbation: np.ndarray, readout: np.ndarray) -> np.ndarray:
+    """[n] scores of pairs: log odds beyond what is said of the readout on average. perturbation: places in `where`."""
+    with torch.no_grad():
+        h = network.layers(torch.from_numpy(where)) - network.centre
+        found = network(h[torch.from_numpy(perturbation)], task, torch.from_numpy(readout))
+    return np.asarray(found.numpy(), dtype=np.float64)
+
+
+def _pairs(held: Measured, readouts: int) -> tuple[torch.Tensor, ...]:
+    """perturbation, readout, value, weight, log odds of the readout. Readouts with many rows of both labels would fill
+    the loss, though each counts once in the macro AUROC: they weigh less."""
+    n = np.bincount(held.readout, minlength=readouts)
+    rate = np.clip(np.bincount(held.readout, held.value, readouts) / np.maximum(n, 1), 10 * EDGE, 1 - 10 * EDGE)
+    weight = (1 / np.sqrt(n * rate * (1 - rate) + 3))[held.readout]
+    odds = np.log(rate / (1 - rate))[held.readout]
+    floats = (torch.from_numpy(np.asarray(x, dtype=np.float32)) for x in (held.value, weight / weight.mean(), odds))
+    return torch.from_numpy(held.perturbation), torch.from_numpy(held.readout), *floats
