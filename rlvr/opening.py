@@ -40,6 +40,8 @@ def reward_layer(recipe: Recipe, by_task: Templates) -> RewardLayer:
     opened = {name: Weighted(*values) for name, values in recipe.open_verifiers().items()}
     for name in sorted({str(e.verifier.knowledge) for e in opened.values() if hasattr(e.verifier, "knowledge")}):
         KnowledgeBase.open(name)
+    for entry in opened.values():
+        entry.verifier.prepare()
     answers = {task: template.answers for task, template in by_task.items()}
     return RewardLayer(opened, answers, max_error_rate=recipe.max_error_rate, deadline=recipe.deadline)
 

@@ -42,6 +42,7 @@ class Reason(StrEnum):
     REPETITIVE = "repetitive"
     BELIEF = "belief"  # a soft verifier's probability of the answer
     UNCOVERED = "uncovered"  # the verifier knows nothing of this question: abstains
+    UNSURE = "unsure"  # what it knows lies too near to an even guess: abstains
     NOT_APPLICABLE = "not_applicable"
     ERROR = "error"  # set by the reward layer alone, never by a verifier
 
@@ -124,4 +125,4 @@ class Verdict:
             raise ValueError(f"score {self.score!r} does not fit reason {self.reason!r}")
 
 
-ABSTENTIONS = frozenset({Reason.UNCOVERED, Reason.NOT_APPLICABLE, Reason.ERROR})
+ABSTENTIONS = frozenset({Reason.UNCOVERED, Reason.UNSURE, Reason.NOT_APPLICABLE, Reason.ERROR})

@@ -76,6 +76,10 @@ class Verifier(ABC):
         """Whether this verifier has anything to say of the question (by task, unless overridden)."""
         return any(fnmatchcase(question.task, pattern) for pattern in self.tasks)
 
+    def prepare(self) -> None:
+        """Called once before a run, an evaluation or a rescoring. Error where what it reads is missing or unfit, so
+        that nothing is spent before that shows."""
+
     @abstractmethod
     def verify(self, question: Question, completion: Completion) -> Verdict:
         """The verdict on one completion. Raises if it cannot be given."""

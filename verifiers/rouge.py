@@ -27,9 +27,9 @@ class Rouge(Verifier):
     of the longest common subsequence ("rougeL"). rbio1 (doi:10.1101/2025.08.18.670981) trains on such a reward.
 
     It asks for the words of an annotation, not for their truth or their use: text that quotes the annotation
-    wholesale earns the most there is, and a denial as much as a statement. So no built-in recipe weighs it; `claims`
-    checks what is said. Only the first `words` words of the thought count, and as many of the annotation, which
-    bounds the time (rougeL is quadratic in them). Abstains where none of the genes is annotated.
+    wholesale earns the most there is, and a denial as much as a statement. So only the recipes that repeat rbio1's
+    variants weigh it; `claims` checks what is said. Only the first `words` words of the thought count, and as many of
+    the annotation, which bounds the time (rougeL is quadratic in them). Abstains where none of the genes is annotated.
     """
 
     name: ClassVar[str] = "rouge"

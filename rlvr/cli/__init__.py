@@ -10,7 +10,7 @@
     rlvr probe RECIPE [key=value ...] [--samples N] [--questions N] [--adapter DIR] --out DIR
     rlvr evaluate RECIPE [key=value ...] [--adapter DIR] [--final] --out DIR
     rlvr score RUN_OR_ROLLOUTS [--verifier NAME:key=value,... ...] --out FILE.parquet
-    rlvr report RUN
+    rlvr report RUN [OTHER_RUN] [--markdown]
     rlvr export RUN --to DIR [--merged]
     rlvr launch RECIPE [key=value ...] --print --topology ddp:8
     rlvr harness RECIPE [key=value ...] --to DIR

@@ -27,8 +27,11 @@ def sample_questions(*patterns: str) -> list[Question]:
 
 
 def embedded(verifier: V) -> V:
-    """The verifier on the sample's knowledge base, where its option `knowledge` asks for the full one."""
-    changed = {"knowledge": "sample"} if getattr(verifier, "knowledge", None) == "upstream" else {}
+    """The verifier on the sample's knowledge base, where its option `knowledge` asks for the full one, and on the vote
+    that sample questions carry in the place of a table of `predictions`."""
+    changed: dict[str, str | None] = {"predictions": None} if hasattr(verifier, "predictions") else {}
+    if getattr(verifier, "knowledge", None) == "upstream":
+        changed["knowledge"] = "sample"
     return replace(verifier, **changed)
 
 

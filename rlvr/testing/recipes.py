@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 from rlvr import prompts
 from rlvr.completions import parse, reference
@@ -25,10 +26,11 @@ EACH = 4  # questions of a task
 def check_recipe(recipe: Recipe, questions: Sequence[Question] = ()) -> list[Finding]:
     """One finding for each cheat: whether the recipe's weighted reward ranks it below honest play.
 
-    Honest play is the true answer after a thought with every verifier's honest sentence. A cheating policy does
-    not know the answer: it plays every question once with the right one and once with a wrong one. It must earn
-    strictly less on average; of its completions none may earn more, and as much only where the right answer
-    stands there plainly (words to a grader that nobody reads change nothing).
+    Honest play is the true answer after a thought with every verifier's honest sentence; where soft verifiers outweigh
+    the measurement, or nothing is measured, the answer that earns the most of what they hold for right. A cheating
+    policy does not know the answer: it plays every question once with the right one and once with a wrong one. It must
+    earn strictly less on average; of its completions none may earn more, and as much only where the right answer stands
+    there plainly (words to a grader that nobody reads change nothing).
     questions: what to ask; without them, sample questions of the recipe's tasks.
     Verifiers read the sample's knowledge base: nothing is fetched.
     """
@@ -69,9 +71,10 @@ def _try(
 ) -> dict[str, list[tuple[float, float]]]:
     """Score honest play and every cheat (the megabyte where `large`) on one question; enter what is wrong in
     `problems`. name -> what each of its plays earned, and honest play beside it."""
-    truth = question.truth["answer"]
     judging = [entry.verifier for entry in layer.verifiers.values() if entry.verifier.applies(question)]
-    sentences = [verifier.honest(question).thought for verifier in judging]
+    ways = [verifier.honest(question) for verifier in judging]
+    sentences = [way.thought for way in ways]
+    truth = _best(layer, template, question, [question.truth["answer"], *(way.answer for way in ways)], sentences)
     honest = Honest(" ".join(dict.fromkeys(filter(None, sentences))), truth)
     text = reference(honest_thought(question, *sentences), template.word(truth))
     right = parse(text, template.answers, question.fields).answer
@@ -95,3 +98,12 @@ def _try(
         elif name != "honest_play" and (earned > best or (earned == best and not plainly)):
             problems[name].append(f"earns {earned:.3g}, honest play {best:.3g}, on {question.id}")
     return {name: [(amount, best or 0.0) for amount in earned] for name, earned in earnings.items()}
+
+
+def _best(
+    layer: RewardLayer, template: Template, question: Question, answers: Sequence[Any], sentences: Sequence[str]
+) -> Any:
+    """The answer that earns the most after an honest thought; the first one among equals."""
+    thought = honest_thought(question, *sentences)
+    rows = layer.score([question] * len(answers), [reference(thought, template.word(answer)) for answer in answers])
+    return answers[max(range(len(answers)), key=lambda place: rows[place]["reward"] or 0.0)]
