@@ -185,6 +185,8 @@ class CrisprScreens(EvidenceSource):
         "10.1126/science.abj4008, 10.3389/fimmu.2019.02879, 10.1038/s42003-021-02272-1, 10.1038/s41467-021-21213-4"
     )
 
+    asks: ClassVar[Mapping[str, Sequence[Mapping[str, Any]]]] = {screen: [{"screen": screen}] for screen in SCREENS}
+
     screen: str = "sanchez_tau"
     fdr: float = 0.1
     knowledge: str = "upstream"

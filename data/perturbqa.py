@@ -81,6 +81,9 @@ class PerturbQA(EvidenceSource):
         "Wu et al., Contextualizing biological perturbation experiments through language, ICLR 2025"
     )
     doi: ClassVar[str] = "10.48550/arXiv.2502.21290"
+    asks: ClassVar[Mapping[str, Sequence[Mapping[str, Any]]]] = {
+        context: [{"context": context, "task": task} for task in ("effect", "direction")] for context in CONTEXTS
+    }
 
     context: str = "k562"
     task: str = "direction"

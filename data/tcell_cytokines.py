@@ -10,10 +10,10 @@ that the knockdown raises the cytokine-high fraction.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -45,6 +45,7 @@ class TcellCytokines(EvidenceSource):
         "human T cells, Science 375:eabj4008, 2022"
     )
     doi: ClassVar[str] = "10.1126/science.abj4008"
+    asks: ClassVar[Mapping[str, Sequence[Mapping[str, Any]]]] = {context: [{}] for context in CONTEXTS}
 
     @classmethod
     def files(cls) -> tuple[File, ...]:

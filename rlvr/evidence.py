@@ -8,10 +8,11 @@ verifiers and shortcuts alone.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,13 @@ Votes = NDArray[np.float64]
 @dataclass(frozen=True)
 class EvidenceSource(Source):
     """Options of every source whose questions show evidence: evidence (measurements shown; 0 is none), contrastive
-    (as many of each label as there are), snippets (words of annotation shown of each gene; 0 is none)."""
+    (as many of each label as there are), snippets (words of annotation shown of each gene; 0 is none).
+
+    asks: context, as in truth["context"] -> the options of each source that asks what a perturbation does there;
+    such a source has a `table`.
+    """
+
+    asks: ClassVar[Mapping[str, Sequence[Mapping[str, Any]]]] = {}
 
     evidence: int = 4
     contrastive: bool = False
@@ -47,6 +54,16 @@ class EvidenceSource(Source):
     def shown(self) -> dict[str, Any]:
         """These options, as `build_questions` takes them."""
         return {"k": self.evidence, "contrastive": self.contrastive, "snippets": self.snippets}
+
+    def table(self) -> pd.DataFrame:
+        """The canonical table that `questions` are made of."""
+        raise NotImplementedError
+
+    def reasked(self, table: pd.DataFrame) -> Iterator[Question]:
+        """The questions that it would ask of another canonical table: of pairs that nobody has measured, say."""
+        other = copy.copy(self)
+        object.__setattr__(other, "table", lambda: table)
+        return other.questions()
 
 
 def build_questions(

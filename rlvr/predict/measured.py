@@ -1,0 +1,124 @@
+"""What is measured in a context: found by asking the sources, looked up by gene, and the nearest of it to a new gene.
+
+context = find("k562", KnowledgeBase.open("upstream"))
+
+Only training and validation rows: what the test split holds is as unmeasured.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from rlvr.evidence import EvidenceSource
+from rlvr.knowledge import KnowledgeBase
+from rlvr.oracle.crossfit import LABELS
+from rlvr.plugins import load, names, suggest
+from rlvr.recipe import build
+from rlvr.source import Source
+from rlvr.types import Error
+
+log = logging.getLogger(__name__)
+NEAREST = 3
+LEAST = 0.005  # similarity: below that it would read 0 %
+
+
+@dataclass(frozen=True)
+class Context:
+    """sources: those that ask about it. tables: "effect", "direction" -> canonical table without the test split."""
+
+    name: str
+    sources: tuple[EvidenceSource, ...]
+    tables: Mapping[str, pd.DataFrame]
+    base: KnowledgeBase
+
+    @cached_property
+    def outcomes(self) -> pd.Series[str]:
+        """(readout, perturbation) -> up, down, no effect, or changes where the way is not known; sorted."""
+        words = {"yes": "changes", "no": "no effect", "up": "up", "down": "down"}
+        held = pd.concat(self.tables.values())  # the direction last: it says more than that there is an effect
+        held = held.drop_duplicates(["readout", "perturbation"], keep="last").sort_values(["readout", "perturbation"])
+        return held.set_index(["readout", "perturbation"])["label"].map(words)
+
+    @cached_property
+    def perturbations(self) -> Mapping[str, str]:
+        """Every name of a perturbation in the tables, and the current symbol of its gene -> the tables' name."""
+        return self._names("perturbation")
+
+    @cached_property
+    def readouts(self) -> Mapping[str, str]:
+        """The same of readouts."""
+        return self._names("readout")
+
+    @property
+    def origin(self) -> str:
+        """Name and version of the sources."""
+        return ", ".join(dict.fromkeys(f"{source.name} {source.version}, {self.name}" for source in self.sources))
+
+    @property
+    def licence(self) -> str:
+        return "; ".join(dict.fromkeys(source.licence for source in self.sources))
+
+    def nearest(self, genes: Sequence[str], readouts: Sequence[str]) -> list[str]:
+        """For each pair of one gene and one readout its three most similarly annotated genes that were perturbed and
+        had that readout measured: "LAT 71%: down; ...". "" where none is known."""
+        annotations, found = self.base.annotations(), [""] * len(genes)
+        asked = pd.DataFrame({"gene": genes, "readout": readouts})
+        for readout, rows in asked.groupby("readout"):
+            if readout not in self.outcomes.index.get_level_values(0):
+                continue
+            held = self.outcomes[str(readout)]
+            measured = [str(name) for name in held.index]
+            close = annotations.similarity(rows["gene"].tolist(), measured)
+            own = np.array([[self.base.resolve(name) or name for name in side] for side in [measured]])
+            ours = np.array([self.base.resolve(name) or name for name in rows["gene"]])
+            close[ours[:, None] == own] = 0.0
+            best = np.argsort(-close, axis=1, kind="stable")[:, :NEAREST]
+            for row, (place, order) in enumerate(zip(rows.index, best.tolist(), strict=True)):
+                told = [f"{measured[i]} {close[row, i]:.0%}: {held.iloc[i]}" for i in order if close[row, i] >= LEAST]
+                found[int(place)] = "; ".join(told)
+        return found
+
+    def _names(self, column: str) -> dict[str, str]:
+        held = sorted({str(name) for table in self.tables.values() for name in table[column]})
+        current = {symbol: name for name in reversed(held) if (symbol := self.base.resolve(name))}
+        return current | {name: name for name in held}
+
+
+def find(name: str, base: KnowledgeBase) -> Context:
+    """Errors: no source asks about such a context, or its own files are not here."""
+    known: dict[str, list[tuple[type[EvidenceSource], Mapping[str, object]]]] = {}
+    for plugin in sorted(names("data")):
+        try:
+            source = load("data", plugin, Source)  # type: ignore[type-abstract]
+        except Error as error:
+            log.warning("passed over: %s", error)
+            continue
+        if issubclass(source, EvidenceSource):
+            for context, asking in source.asks.items():
+                known.setdefault(context, []).extend((source, options) for options in asking)
+    wanted = name.strip().lower()
+    if wanted not in known:
+        raise Error(f"no context {name!r}{suggest(wanted, known)}; known: {', '.join(sorted(known))}")
+    sources = tuple(build(source, options, f"source {source.name}") for source, options in known[wanted])
+    tables: dict[str, pd.DataFrame] = {}
+    for source in sources:
+        source.announce()
+        table = source.table()
+        tables |= _by_task(table[(table["context"] == wanted) & (table["split"] != "test")])
+    return Context(wanted, sources, {task: tables[task] for task in LABELS if task in tables}, base)
+
+
+def _by_task(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """A table of none, up and down is two: an effect or none, and of the effects the direction."""
+    table = table.reset_index(drop=True)
+    for task, labels in LABELS.items():
+        if set(table["label"]) <= set(labels):
+            return {task: table}
+    none = table["label"] == "none"
+    return {"effect": table.assign(label=np.where(none, "no", "yes")), "direction": table[~none]}
