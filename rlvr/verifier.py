@@ -76,7 +76,7 @@ class Verifier(ABC):
         """Whether this verifier has anything to say of the question (by task, unless overridden)."""
         return any(fnmatchcase(question.task, pattern) for pattern in self.tasks)
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most need nothing
         """Called once before a run, an evaluation or a rescoring. Error where what it reads is missing or unfit, so
         that nothing is spent before that shows."""
 

@@ -274,7 +274,7 @@ def test_killed_in_the_middle_it_ends_as_if_it_had_not_been(model: Path, tmp_pat
     assert said.returncode == 1 and "unfinished" in said.stderr and said.stderr.count("\n") == 1
     again = start(command(model, tmp_path, tmp_path / "killed"))
     for process in (whole, again):
-        out, error = process.communicate(timeout=250)
+        _, error = process.communicate(timeout=250)
         assert process.returncode == 0, error[-3000:]
     assert f"/{24 - 2 * len(kept)} " in error  # the rest alone was asked, says the progress bar
     assert (tmp_path / "killed/evaluations/before.parquet").read_bytes() == (
@@ -316,7 +316,7 @@ def test_saved_completions_must_be_those_that_are_asked_for(questions: list[Ques
         with pytest.raises(Error, match=told) as caught:
             opened(bad)
         assert "\n" not in str(caught.value)
-    with pytest.raises(Error, match="a .jsonl or .parquet file"):
+    with pytest.raises(Error, match=r"a \.jsonl or \.parquet file"):
         policy.SavedCompletions(Path("nowhere.jsonl"), questions, labels)
 
 
@@ -325,7 +325,8 @@ def test_leaving_out_answers_raises_no_score(questions: list[Question], write: W
     wrong, word = {"up": "down", "down": "none", "none": "up"}, templates(recipe(), {TASK})[TASK].word
     answers = [q.truth["answer"] if i % 2 else wrong[q.truth["answer"]] for i, q in enumerate(questions)]
     given = [
-        {"question_id": q.id, "completion": reference("so", word(answer)), f"p/{answer}": 0.8, f"p/{wrong[answer]}": 0.2}
+        {"question_id": q.id, "completion": reference("so", word(answer))}
+        | {f"p/{answer}": 0.8, f"p/{wrong[answer]}": 0.2}
         | {f"p/{wrong[wrong[answer]]}": 0.0}
         for q, answer in zip(questions, answers, strict=True)
     ]

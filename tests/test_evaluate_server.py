@@ -24,7 +24,7 @@ IDS = {"</think>\n<answer>": [5, 6], "</think>\n<answer>up": [5, 6, 7], "</think
 
 
 class Fake(ThreadingHTTPServer):
-    """`mode` says how it misbehaves; without one it is a vLLM of few tokens. `replies` are sent before anything else."""
+    """`mode` says how it misbehaves; without one it is a vLLM of few tokens. `replies` are sent before all else."""
 
     daemon_threads = True
 

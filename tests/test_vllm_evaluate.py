@@ -82,12 +82,15 @@ def server(adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("serve") / "log"
-    options = f"--host 127.0.0.1 --port {port} --dtype float32 --enforce-eager --max-model-len 640 --max-num-seqs 8"
+    options = f"--served-model-name base --host 127.0.0.1 --port {port} --dtype float32 --enforce-eager --max-model-len 640 --max-num-seqs 8"
     lora = ["--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"tuned={adapter}"]
     folder = policy.weights.local_folder("smollm2-135m")
-    serve = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(folder), "--served-model-name", "base"]
+    # What `vllm serve` starts; the command itself looks for the package's GPU build by name.
+    serve = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
     with log.open("w") as out:
-        process = subprocess.Popen([*serve, *options.split(), *lora], env={**os.environ, **ENGINE}, stdout=out, stderr=out)
+        process = subprocess.Popen(
+            [*serve, *options.split(), *lora], env={**os.environ, **ENGINE}, stdout=out, stderr=out
+        )
     try:
         ended = time.monotonic() + 600
         while time.monotonic() < ended and process.poll() is None:
@@ -149,7 +152,9 @@ def test_figures_agree_within_their_intervals(found: dict[str, dict[str, Path]],
     for metric in ("accuracy", "auroc", "parse_rate"):
         values: list[dict[str, Any]] = [figures[metric] for figures in measured.values()]
         for one in values:
-            assert all(other["value"] is None or one["low"] <= other["value"] <= one["high"] for other in values), metric
+            assert all(other["value"] is None or one["low"] <= other["value"] <= one["high"] for other in values), (
+                metric
+            )
 
 
 @pytest.mark.parametrize("way", ["transformers", "vllm", "server"])
