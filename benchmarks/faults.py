@@ -244,11 +244,11 @@ class Bench:
         return {**ended, "said": told[-1] if told else "", "again": 0, "lost": lost}
 
     def disk_full(self) -> dict[str, Any]:
-        """a full disk: a file system of 6 MB, filled up to 150 kB"""
+        """a full disk: a file system of 32 MB, filled up to 150 kB"""
         disk = self.folder / "disk"
         disk.mkdir()
         if subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)], capture_output=True
+            ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(disk)], capture_output=True
         ).returncode:
             return {"exit code": None, "said": "not done: needs the right to mount a file system"}
         try:

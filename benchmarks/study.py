@@ -71,7 +71,8 @@ class Study:
     def _call(self, *arguments: object) -> None:
         command = [sys.executable, *map(str, arguments)]
         print(" ".join(command), flush=True)
-        subprocess.run(command, check=True)
+        if subprocess.run(command, check=False).returncode:
+            raise SystemExit("the command above failed; mend it, and the same benchmark goes on from there")
 
 
 def options(description: str | None, recipe: str, out: Path, names: Sequence[str]) -> argparse.ArgumentParser:

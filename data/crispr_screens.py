@@ -17,10 +17,10 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -184,7 +184,6 @@ class CrisprScreens(EvidenceSource):
     doi: ClassVar[str] = (
         "10.1126/science.abj4008, 10.3389/fimmu.2019.02879, 10.1038/s42003-021-02272-1, 10.1038/s41467-021-21213-4"
     )
-
     asks: ClassVar[Mapping[str, Sequence[Mapping[str, Any]]]] = {screen: [{"screen": screen}] for screen in SCREENS}
 
     screen: str = "sanchez_tau"

@@ -89,8 +89,8 @@ def test_an_adapter_in_memory_and_saved_has_one_hash(tmp_path: Path) -> None:
 def test_broken_adapters_are_one_line(tmp_path: Path) -> None:
     adapter = tuned(base(tmp_path / "one"), tmp_path / "adapter")
     (adapter / "adapter_model.safetensors").write_bytes(b"\x00" * 40)
-    base = str(tmp_path / "one")
-    for broken in (lambda: policy.adapter_digest(adapter), lambda: policy.check_adapter(adapter, base)):
+    own = str(tmp_path / "one")
+    for broken in (lambda: policy.adapter_digest(adapter), lambda: policy.check_adapter(adapter, own)):
         with pytest.raises(Error, match=r"adapter_model\.safetensors cannot be read") as caught:
             broken()
         assert "\n" not in str(caught.value)

@@ -7,6 +7,7 @@
     rlvr knowledge build | show
     rlvr doctor RECIPE [key=value ...] [--processes N] [--ask N]
     rlvr oracle fit SOURCE... --out DIR | calibrate EXPORT SOURCE... --out DIR | predict PAIRS SOURCE... --out FILE
+    rlvr predict GENES.csv --context NAME [--readout NAME] [--oracle DIR | --adapter RUN/adapter] --out DIR
     rlvr probe RECIPE [key=value ...] [--samples N] [--questions N] [--adapter DIR] --out DIR
     rlvr evaluate RECIPE [key=value ...] [--adapter DIR] [--final] --out DIR
     rlvr score RUN_OR_ROLLOUTS [--verifier NAME:key=value,... ...] --out FILE.parquet
@@ -28,7 +29,21 @@ from typing import Annotated
 import typer
 
 import rlvr
-from rlvr.cli import audit, data, doctor, export, harness, knowledge, launch, models, oracle, probe, runs, verifiers
+from rlvr.cli import (
+    audit,
+    data,
+    doctor,
+    export,
+    harness,
+    knowledge,
+    launch,
+    models,
+    oracle,
+    predict,
+    probe,
+    runs,
+    verifiers,
+)
 from rlvr.types import Error
 
 app = typer.Typer(
@@ -41,6 +56,7 @@ app.add_typer(verifiers.app, name="verifiers")
 app.add_typer(knowledge.app, name="knowledge")
 app.command()(doctor.doctor)
 app.add_typer(oracle.app, name="oracle")
+app.command()(predict.predict)
 app.command()(probe.probe)
 app.command()(runs.evaluate)
 app.command()(runs.score)

@@ -16,9 +16,11 @@ from rlvr.oracle.crossfit import Crossfit, Fitted
 from rlvr.oracle.stacking import stacked
 from rlvr.types import Error
 
+OTHERS = 0.3  # what the weights of the second and later oracles are drawn towards, if the first has 1
+
 
 def of(cross: Crossfit, oracles: Mapping[str, Mapping[str, Fitted]]) -> dict[str, Fitted]:
-    """oracles: name -> task -> predictions of the same rows. Where one of them abstains it adds nothing; where all do,
+    """oracles: name -> task -> predictions of the same rows, the one to lean on first. Where one of them abstains it adds nothing; where all do,
     the ensemble does. Errors: no oracle, predictions of other rows."""
     if not oracles:
         raise Error("oracle: an ensemble of nothing; name at least one oracle")
@@ -38,7 +40,7 @@ def of(cross: Crossfit, oracles: Mapping[str, Mapping[str, Fitted]]) -> dict[str
         features /= features[cross.place[asked] >= 0].std(axis=0) + 1e-9
         score, weights = stacked(
             features,
-            np.ones(len(oracles)),
+            np.array([1.0, *[OTHERS] * (len(oracles) - 1)]),
             cross.label(task),
             cross.rows["g"].to_numpy()[asked],
             cross.place[asked],

@@ -75,9 +75,8 @@ class Context:
             held = self.outcomes[str(readout)]
             measured = [str(name) for name in held.index]
             close = annotations.similarity(rows["gene"].tolist(), measured)
-            own = np.array([[self.base.resolve(name) or name for name in side] for side in [measured]])
-            ours = np.array([self.base.resolve(name) or name for name in rows["gene"]])
-            close[ours[:, None] == own] = 0.0
+            theirs, ours = (np.array([self.base.resolve(n) or n for n in side]) for side in (measured, rows["gene"]))
+            close[ours[:, None] == theirs[None, :]] = 0.0
             best = np.argsort(-close, axis=1, kind="stable")[:, :NEAREST]
             for row, (place, order) in enumerate(zip(rows.index, best.tolist(), strict=True)):
                 told = [f"{measured[i]} {close[row, i]:.0%}: {held.iloc[i]}" for i in order if close[row, i] >= LEAST]
