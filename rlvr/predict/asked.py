@@ -1,7 +1,7 @@
 """The genes that are asked about: read from a CSV, and each traced to a current symbol and a measured readout.
 
-    perturbation,readout          or: gene           or: one symbol a line, without a header
-    ZAP70,IL-2                        ZAP70              ZAP70
+perturbation,readout          or: gene           or: one symbol a line, without a header
+ZAP70,IL-2                        ZAP70              ZAP70
 """
 
 from __future__ import annotations

@@ -1,0 +1,35 @@
+"""The page of `rlvr predict`: one self-contained file that opens from disk and runs no script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from rlvr.report import TEMPLATES, environment
+
+if TYPE_CHECKING:
+    from rlvr.predict import Predicted
+
+SHOWN = 300  # rows: a phone has to show them; the CSV holds all
+
+
+def rendered(found: Predicted) -> str:
+    """Every string is escaped, and what is invisible in it spelt out (rlvr.report.environment)."""
+    page = (Path(__file__).parent / "page.html.jinja").read_text(encoding="utf-8")
+    return (
+        environment()
+        .from_string(page)
+        .render(
+            css=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+            context=found.context,
+            by=found.by,
+            rows=found.rows.head(SHOWN).to_dict("records"),
+            total=len(found.rows),
+            readouts=sorted(set(found.rows["readout"])),
+            calls=found.calls(),
+            abstained=found.abstained(),
+            quality=found.quality,
+        )
+    )
