@@ -100,7 +100,7 @@ def write(out: Path, rows: Sequence[dict[str, Any]], study: Study) -> None:
         "rows": list(rows),
     }
     write_atomically(out, (json.dumps(result, indent=1) + "\n").encode())
-    print(means.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    print(means.set_index("row").T.to_string(float_format=lambda value: f"{value:.3f}"))
 
 
 def _report(run: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`rlvr predict GENES.csv --context k562 --readout MYC --out DIR`: before an experiment, which genes will move a readout.
+"""`rlvr predict GENES.csv --context k562 --readout MYC --out DIR`: which genes will move a readout, before one tries.
 
     found = predict(Path("genes.csv"), "cd4_il2", Path("out"), base=KnowledgeBase.open("upstream"))
 
@@ -81,7 +81,9 @@ def predict(
         if task in said.p:
             rows.loc[pairs[task].index, name], rows.loc[pairs[task].index, f"{name} why"] = said.p[task], said.why[task]
     found = Predicted(_ranked(_answered(rows, where, by)), said.quality, where, by)
-    text = found.rows.map(lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell)
+    text = found.rows.astype({"rank": "string"}).map(
+        lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+    )
     write_atomically(out / "predictions.csv", text.to_csv(index=False, float_format="%.4f").encode())
     write_atomically(out / "predictions.html", page.rendered(found).encode())
     return found

@@ -72,7 +72,7 @@ class Context:
         for readout, rows in asked.groupby("readout"):
             if readout not in self.outcomes.index.get_level_values(0):
                 continue
-            held = self.outcomes[str(readout)]
+            held: pd.Series[str] = self.outcomes.xs(readout)
             measured = [str(name) for name in held.index]
             close = annotations.similarity(rows["gene"].tolist(), measured)
             theirs, ours = (np.array([self.base.resolve(n) or n for n in side]) for side in (measured, rows["gene"]))
@@ -94,17 +94,17 @@ def find(name: str, base: KnowledgeBase) -> Context:
     known: dict[str, list[tuple[type[EvidenceSource], Mapping[str, object]]]] = {}
     for plugin in sorted(names("data")):
         try:
-            source = load("data", plugin, Source)  # type: ignore[type-abstract]
+            found = load("data", plugin, Source)
         except Error as error:
             log.warning("passed over: %s", error)
             continue
-        if issubclass(source, EvidenceSource):
-            for context, asking in source.asks.items():
-                known.setdefault(context, []).extend((source, options) for options in asking)
+        if issubclass(found, EvidenceSource):
+            for context, asking in found.asks.items():
+                known.setdefault(context, []).extend((found, options) for options in asking)
     wanted = name.strip().lower()
     if wanted not in known:
         raise Error(f"no context {name!r}{suggest(wanted, known)}; known: {', '.join(sorted(known))}")
-    sources = tuple(build(source, options, f"source {source.name}") for source, options in known[wanted])
+    sources = tuple(build(found, options, f"source {found.name}") for found, options in known[wanted])
     tables: dict[str, pd.DataFrame] = {}
     for source in sources:
         source.announce()

@@ -96,5 +96,9 @@ def _span(text: str, fact: Fact) -> tuple[int, int] | None:
 
 def _word(text: str, word: str, start: int, end: int) -> tuple[int, int] | None:
     """Where the word stands, as a word of its own, in any case."""
-    found = re.compile(rf"(?<![\w-]){re.escape(word)}(?![\w-])", re.IGNORECASE).search(text, start, end)
+    found = _whole(word).search(text, start, end)
     return found.span() if found else None
+
+
+def _whole(word: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w-]){re.escape(word)}(?![\w-])", re.IGNORECASE)

@@ -1,0 +1,294 @@
+"""`rlvr predict`: measured pairs by their measurement, others calibrated or not at all; hostile and broken lists."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from rlvr.cli import app
+from rlvr.knowledge import KnowledgeBase
+from rlvr.knowledge.facts import Gene
+from rlvr.oracle import calibration
+from rlvr.oracle.crossfit import LABELS
+from rlvr.plugins import load
+from rlvr.predict import measured, oracle, predict
+from rlvr.source import Source
+from rlvr.types import Error
+
+SAMPLE = Path(__file__).parents[1] / "data" / "sample"
+BASE = KnowledgeBase.open("sample")
+TABLE = load("data", "tcell_cytokines", Source)().table()
+OURS = TABLE[(TABLE["context"] == "cd4_il2") & [bool(BASE.terms(gene)) for gene in TABLE["perturbation"]]]
+GENES = {split: rows["perturbation"].tolist() for split, rows in OURS.groupby("split")}
+LABEL = dict(zip(OURS["perturbation"], OURS["label"], strict=True))
+
+
+def listed(folder: Path, text: str) -> Path:
+    path = folder / "genes.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory):
+    """Some of each split, and what cannot be answered."""
+    folder = tmp_path_factory.mktemp("predict")
+    asked = [*GENES["train"][:6], *GENES["validation"][:3], *GENES["test"][:12]]
+    hostile = ["=HYPERLINK(1)", "<script>alert(1)</script>", "@SUM(A1)", "IL2"]
+    genes = listed(folder, "\n".join(["gene", *asked, *hostile, asked[0]]))
+    found = predict(genes, "cd4_il2", folder / "out", base=BASE)
+    return found, folder / "out"
+
+
+def test_a_measured_pair_is_its_measurement_and_a_test_pair_is_the_oracles(answered):
+    rows = answered[0].rows.set_index("perturbation")
+    for gene in [*GENES["train"][:6], *GENES["validation"][:3]]:
+        call = "no effect" if LABEL[gene] == "none" else LABEL[gene]
+        assert rows.loc[gene, "why"] == "measured" and rows.loc[gene, "call"] == call
+        assert rows.loc[gene, "p_effect"] == float(call != "no effect") and np.isnan(rows.loc[gene, "confidence"])
+    for gene in GENES["test"][:12]:
+        assert rows.loc[gene, "why"] == "oracle" or rows.loc[gene, "why"].startswith("abstains: ")
+        assert gene not in rows.loc[gene, "evidence"].split() and not np.isclose(rows.loc[gene, "p_effect"], 0.5)
+    assert (rows["why"] == "oracle").sum() >= 10
+
+
+def test_what_cannot_be_known_has_no_probability_and_is_counted(answered):
+    found = answered[0]
+    rows = found.rows.set_index("perturbation")
+    silent = rows[rows["call"] == "unknown"]
+    assert silent[["p_effect", "p_up", "confidence", "rank"]].isna().all(axis=None)
+    assert rows.loc["IL2", "why"] == "abstains: the readout is the perturbed gene itself"
+    assert found.abstained()["symbol unknown"] == 3 and sum(found.abstained().values()) == len(silent)
+    assert found.rows["call"].iloc[-len(silent) :].eq("unknown").all()
+
+
+def test_the_ranking_is_by_the_probability_of_an_effect(answered):
+    rows = answered[0].rows
+    known = rows[rows["call"] != "unknown"]
+    assert known["rank"].tolist() == list(range(1, len(known) + 1)) and known["p_effect"].is_monotonic_decreasing
+    by = known[known["why"] == "oracle"]
+    sure = np.where(
+        by["call"] == "no effect", 1 - by["p_effect"], by["p_effect"] * np.maximum(by["p_up"], 1 - by["p_up"])
+    )
+    np.testing.assert_allclose(by["confidence"].astype(float), sure.astype(float))
+
+
+def test_the_labels_of_the_test_split_change_nothing(answered, tmp_path, monkeypatch):
+    source = load("data", "tcell_cytokines", Source)
+    flip = {"up": "down", "down": "none", "none": "up"}
+    other = TABLE.assign(label=TABLE["label"].where(TABLE["split"] != "test", TABLE["label"].map(flip)))
+    monkeypatch.setattr(source, "table", lambda self: other)
+    again = predict(answered[1].parent / "genes.csv", "cd4_il2", tmp_path, base=BASE)
+    pd.testing.assert_frame_equal(again.rows, answered[0].rows)
+
+
+def test_quality_is_of_validation_perturbations_alone(answered):
+    known = {q.task: q for q in answered[0].quality}
+    assert known["effect"].perturbations == known["effect"].n <= (OURS["split"] == "validation").sum() + 5
+    assert 0 <= known["effect"].ece < 0.3 and known["effect"].auroc["low"] < known["effect"].auroc["value"] < 1
+
+
+def test_cells_that_a_spreadsheet_would_run_are_quoted(answered):
+    written = pd.read_csv(answered[1] / "predictions.csv", dtype=str, keep_default_na=False)
+    cells = {cell for column in written for cell in written[column]}
+    assert {"'=HYPERLINK(1)", "'@SUM(A1)"} <= cells and not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
+    assert written["rank"].iloc[0] == "1" and written["rank"].iloc[-1] == ""
+
+
+def test_the_page_is_inert_and_says_how_good_the_oracle_is(answered):
+    page = (answered[1] / "predictions.html").read_text()
+    assert "<script" not in page and "&lt;script&gt;alert(1)" in page and "default-src 'none'" in page
+    assert "http" not in page.replace("http-equiv", "") and 'name="viewport"' in page
+    quality = {q.task: q for q in answered[0].quality}
+    assert f"{quality['effect'].ece:.3f}".lstrip("0") in page and "10.1126/science.abj4008" in page
+
+
+def test_a_list_without_a_header_is_genes_and_that_is_said(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    genes = GENES["train"][:3]
+    found = predict(listed(tmp_path, "\ufeff" + "\r\n".join([*genes, genes[0]])), "cd4_il2", tmp_path, base=BASE)
+    assert sorted(found.rows["perturbation"]) == sorted(genes) and not found.quality
+    assert "no header" in caplog.text and "1 pairs come again" in caplog.text
+
+
+def test_a_previous_symbol_is_resolved_and_is_the_same_gene(tmp_path):
+    known = {gene: BASE.gene(gene) for gene in GENES["train"]}
+    held = pd.read_csv(SAMPLE / "genes.tsv", sep="\t", dtype=str, keep_default_na=False)
+    old, new = next(
+        (name, gene.symbol)
+        for names in held.itertuples(index=False)
+        for cell in names
+        for name in cell.split("|")
+        if (gene := BASE.gene(name)).symbol in known and gene.status in ("previous", "alias")
+    )
+    found = predict(listed(tmp_path, f"gene\n{old}\n{new}\n"), "cd4_il2", tmp_path, base=BASE).rows
+    assert len(found) == 1 and found["gene"][0] == new and found["perturbation"][0] == old
+    assert found["why"][0] == "measured"
+
+
+class Shared(KnowledgeBase):
+    """One symbol of it stands for two genes."""
+
+    def gene(self, symbol, species="human"):
+        return Gene(None, "ambiguous", ("AAA1", "BBB1")) if symbol == "SHARED" else super().gene(symbol, species)
+
+
+def test_an_ambiguous_symbol_abstains_with_its_candidates(tmp_path):
+    found = predict(listed(tmp_path, "gene\nSHARED\n"), "cd4_il2", tmp_path, base=Shared(BASE.path)).rows
+    assert found["why"].tolist() == ["abstains: symbol of several genes, AAA1 or BBB1"]
+    assert found["p_effect"].isna().all() and found["evidence"].tolist() == [""]
+
+
+def test_an_unknown_readout_abstains(tmp_path):
+    text = f"perturbation,readout\n{GENES['train'][0]},TNF\n{GENES['train'][0]},IL2\n"
+    found = predict(listed(tmp_path, text), "cd4_il2", tmp_path, base=BASE).rows.set_index("readout")
+    assert found.loc["TNF", "why"] == "abstains: readout not measured in cd4_il2"
+    assert found.loc["IL2", "why"] == "measured"  # IL-2 by its gene's symbol
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is empty"),
+        ("\n \n", "is empty"),
+        ("gene\n", "no genes below the header"),
+        ("symbol\nZAP70\n", "no column 'perturbation' or 'gene'"),
+        ("pert,score\nZAP70,1\n", "no column 'perturbation' or 'gene'"),
+        ("perturbation,gene\nZAP70,IL2\n", "keep one"),
+        ("gene,gene\nZAP70,LAT\n", "comes twice"),
+        ("gene,readout\nZAP70\n", "line 2 has 1 cells"),
+        ("gene\nZAP70,1\n", "line 2 has 2 cells"),
+        ("gene,note\n,first\n", "line 2: no gene"),
+        ("gene\n" + "A" * 500, "too long for a name"),
+        ('gene\n"ZAP70', "cannot be read as CSV"),
+    ],
+)
+def test_a_broken_list_is_one_clear_error_and_nothing_is_written(tmp_path, text, said):
+    with pytest.raises(Error, match=said):
+        predict(listed(tmp_path, text), "cd4_il2", tmp_path / "out", base=BASE)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_context_names_those_that_the_sources_ask_about(tmp_path):
+    with pytest.raises(Error, match=r"no context 'k526', did you mean 'k562'\?; known: .*cd4_il2.*schmidt_il2"):
+        predict(listed(tmp_path, "gene\nLAT\n"), "k526", tmp_path, base=BASE)
+
+
+def test_files_that_are_not_utf8_or_not_there(tmp_path):
+    (tmp_path / "latin.csv").write_bytes(b"gene\n\xff\xfe\n")
+    for name, said in (("latin.csv", "save it as UTF-8"), ("none.csv", "no such file")):
+        with pytest.raises(Error, match=said):
+            predict(tmp_path / name, "cd4_il2", tmp_path, base=BASE)
+
+
+def test_training_perturbations_are_asked_in_parts_that_leave_most_of_the_training():
+    trained = {f"T{i}" for i in range(50)}
+    asked = pd.DataFrame({"perturbation": [*sorted(trained), *(f"N{i}" for i in range(4100))]})
+    parts = oracle._dealt({"effect": asked}, trained)
+    assert all(len(part & trained) <= 10 and len(part) <= oracle.CHUNK for part in parts)
+    assert sorted(name for part in parts for name in part) == sorted(asked["perturbation"])
+
+
+def test_an_oracle_that_orders_validation_backwards_says_nothing():
+    truth = pd.DataFrame({"label": ["yes", "no"] * 50})
+    right = np.where(truth["label"] == "yes", 0.7, 0.4) + np.linspace(0, 0.2, 100)
+    for found, known in ((right, True), (1 - right, False)):
+        p, told = oracle._calibrated(found, truth, np.array([0.3, np.nan, 0.9]), "effect")
+        assert told is known and np.isnan(p[1]) and np.isnan(p[0]) != known
+    assert calibration.ece(right, (truth["label"] == "yes").to_numpy(float)) > 0.05
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """The tables of an oracle that knows two test genes of the T cells, and the validation split well."""
+    rng, folder = np.random.default_rng(0), tmp_path / "oracle"
+    folder.mkdir()
+    context = measured.find("cd4_il2", BASE)
+    for task, (first, _) in LABELS.items():
+        held = context.tables[task][lambda table: table["split"] == "validation"]
+        p = np.clip(np.where(held["label"] == first, 0.8, 0.3) + rng.normal(0, 0.15, len(held)), 0.01, 0.99)
+        new = pd.DataFrame(
+            {"perturbation": GENES["test"][:2], "readout": "IL-2", "context": "cd4_il2", "p": [0.9, 0.2]}
+        )
+        table = pd.concat([held[["context", "perturbation", "readout"]].assign(p=p), new])
+        table.to_parquet(folder / f"{task}.parquet")
+    return folder
+
+
+def test_a_kept_oracle_answers_what_it_holds_and_no_more(tmp_path, kept):
+    genes = GENES["test"][:3]
+    found = predict(listed(tmp_path, "gene\n" + "\n".join(genes)), "cd4_il2", tmp_path, base=BASE, kept=kept)
+    rows = found.rows.set_index("perturbation")
+    assert rows.loc[genes[0], "p_effect"] > 0.5 > rows.loc[genes[1], "p_effect"]
+    assert rows.loc[genes[2], "why"] == "abstains: perturbation unseen"
+    assert {q.task: q.auroc["value"] > 0.9 for q in found.quality} == {"effect": True, "direction": True}
+    with pytest.raises(Error, match="name what `rlvr oracle fit` wrote"):
+        predict(tmp_path / "genes.csv", "cd4_il2", tmp_path, base=BASE, kept=tmp_path / "elsewhere")
+    with pytest.raises(Error, match="one of them answers"):
+        predict(tmp_path / "genes.csv", "cd4_il2", tmp_path, base=BASE, kept=kept, adapter=tmp_path)
+
+
+def test_a_policy_answers_from_the_prompts_of_its_run(tmp_path):
+    import torch
+
+    from rlvr import policy
+    from rlvr.recipe import load as recipe_of
+
+    spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
+    tiny = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tiny)
+    model = tiny.make(tmp_path / "tiny", tiny.planted(), steps=2)
+    lora = {"r": 2, "target_modules": ["q_proj"]}
+    recipe = recipe_of("quickstart", [f"model={model}", "grpo.max_completion_length=4", f"lora={json.dumps(lora)}"])
+    run = tmp_path / "run"
+    run.mkdir()
+    values = {"model": str(model), "source": dict(recipe.source), "verifiers": {"label": {}}}
+    (run / "recipe.yaml").write_text(json.dumps({**values, "grpo": {"max_completion_length": 4}}))
+    torch.manual_seed(0)
+    policy.save_adapter(
+        policy.add_lora(policy.load_base(str(model))[0], lora),
+        run / "adapter",
+        str(model),
+        policy.fingerprint_of(str(model)),
+    )
+    genes = [GENES["train"][0], *GENES["test"][:3], "NOGENE"]
+    asked = listed(tmp_path, "gene\n" + "\n".join(genes))
+    rows = predict(asked, "cd4_il2", tmp_path, base=BASE, adapter=run / "adapter").rows.set_index("perturbation")
+    assert rows.loc[genes[0], "why"] == "measured" and rows.loc["NOGENE", "why"] == "abstains: symbol unknown"
+    for gene in genes[1:4]:
+        assert (
+            rows.loc[gene, "why"] == "policy" and 0 < rows.loc[gene, "p_effect"] < 1 and 0 < rows.loc[gene, "p_up"] < 1
+        )
+    assert "not calibrated" in (tmp_path / "predictions.html").read_text()
+    with pytest.raises(Error, match=r"no recipe\.yaml beside it"):
+        predict(asked, "cd4_il2", tmp_path, base=BASE, adapter=tmp_path / "tiny")
+
+
+def test_the_command_counts_what_it_does_not_know(tmp_path):
+    asked = listed(tmp_path, f"gene\n{GENES['train'][0]}\nNOGENE\n")
+    told = CliRunner().invoke(
+        app, ["predict", str(asked), "--context", "CD4_IL2", "--out", str(tmp_path / "o"), "--knowledge", "sample"]
+    )
+    assert told.exit_code == 0, told.output
+    assert "unknown, symbol unknown: 1" in told.output and (tmp_path / "o" / "predictions.html").is_file()
+
+
+@pytest.mark.perturbqa
+def test_k562_answers_measured_pairs_and_asks_for_a_readout(tmp_path):
+    if not os.environ.get("RLVR_DATA"):
+        pytest.skip("RLVR_DATA is not set: PerturbQA is not shipped")
+    table = pd.concat(measured.find("k562", BASE).tables.values())
+    row = table[(table["label"] == "up") & (table["split"] == "train")].iloc[0]
+    text = f"perturbation,readout\n{row['perturbation']},{row['readout']}\n"
+    found = predict(listed(tmp_path, text), "k562", tmp_path, base=BASE).rows.iloc[0]
+    assert found["call"] == "up" and found["why"] == "measured" and "no commercial use" in found["licence"]
+    with pytest.raises(Error, match="no readout; add a column"):
+        predict(listed(tmp_path, "gene\n" + row["perturbation"]), "k562", tmp_path, base=BASE)
