@@ -31,6 +31,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pandas as pd
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -51,7 +53,7 @@ class Judge(RemoteVerifier):
     name: ClassVar[str] = "mention"
 
     async def averify_batch(self, pairs: Sequence[Any]) -> Sequence[Verdict]:
-        async with Client(self, attempts=6) as client:
+        async with Client(self) as client:
             return await together(self._ask(client, completion.text) for _, completion in pairs)
 
     async def _ask(self, client: Client, text: str) -> Verdict:
@@ -122,11 +124,11 @@ class Running:
         since = time.monotonic()
         self.process.wait(PATIENCE)
         lines = [line.strip() for line in self.told().splitlines() if line.strip(" =-")]
-        spoken = [line for line in lines if re.search(r"error|Error|SIG|Signal|saved", line)] or lines
+        spoken = [line for line in lines if re.search(r"error|Error|SIG|Signal|saved", line)]
         return {
             "exit code": self.process.returncode,
             "seconds to its end": round(time.monotonic() - since, 1),
-            "said": re.sub(r"/\S*/", "", spoken[-1]) if spoken else "",
+            "said": re.sub(r"/\S*/", "", spoken[-1])[:200] if spoken else "",
         }
 
     def told(self) -> str:
@@ -147,6 +149,12 @@ class Running:
         if self.process.returncode:
             raise SystemExit(f"the same command did not go on:\n{self.told()[-3000:]}")
         return {"again": max(0, reached - saved), "lost": kills.differences(alone, self.run) or "nothing"}
+
+    def unrewarded(self) -> str:
+        """How many completions a verifier failed on: they are left out of their groups."""
+        table = pd.concat(pd.read_parquet(path) for path in (self.run / "rollouts").glob("*.parquet"))
+        failed = int(table.filter(like="/error").notna().any(axis=1).sum())
+        return f"{failed} of {len(table)} completions have no reward" if failed else "nothing"
 
 
 def newest(run: Path) -> int:
@@ -230,18 +238,13 @@ class Bench:
         return self._verifiers(signal.SIGKILL)
 
     def _verifiers(self, what: signal.Signals) -> dict[str, Any]:
-        import pandas as pd
-
         running = Running(self.folder / what.name, self.model, deadline=5.0, max_error_rate=0.5)
         running.until_beyond_a_checkpoint()
         workers = [child for child in running.below() if b"serve" in Path(f"/proc/{child}/cmdline").read_bytes()]
         os.kill(workers[0], what)
         ended = running.end()
-        table = pd.concat(pd.read_parquet(path) for path in (running.run / "rollouts").glob("*.parquet"))
-        failed = table[table.filter(like="/error").notna().any(axis=1)]
         told = [line for line in running.told().splitlines() if line.startswith("verifiers:")]
-        lost = f"{len(failed)} of {len(table)} completions have no reward" if len(failed) else "nothing"
-        return {**ended, "said": told[-1] if told else "", "again": 0, "lost": lost}
+        return {**ended, "said": told[-1] if told else "", "again": 0, "lost": running.unrewarded()}
 
     def disk_full(self) -> dict[str, Any]:
         """a full disk: a file system of 32 MB, filled up to 150 kB"""
@@ -296,7 +299,6 @@ class Bench:
         url = f"http://127.0.0.1:{port}/"
         server = serve(port)
         try:
-            alone = self.alone("remote", remote=url)
             running = Running(self.folder / f"server {back_after}", self.model, remote=url)
             running.until_beyond_a_checkpoint()
             server.kill()
@@ -304,11 +306,11 @@ class Bench:
             if back_after is None:
                 ended = running.end()
                 server = serve(port)
-                return {**ended, **running.again(alone)}
+                return {**ended, **running.again(self.alone("remote", remote=url))}
             time.sleep(back_after)
             server = serve(port)
             ended = running.end()
-            return {**ended, "again": 0, "lost": kills.differences(alone, running.run) or "nothing"}
+            return {**ended, "again": 0, "lost": running.unrewarded()}
         finally:
             server.kill()
 
@@ -371,18 +373,14 @@ def main() -> None:
     from tests import tiny
 
     results: dict[str, dict[str, Any]] = {}
+    document = {"faults": results, "machine": machine(), "versions": versions()}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), tiny.make(Path(folder) / "model", tiny.planted()))
         for name in options.only:
             results[name] = {"fault": FAULTS[name].__doc__, **FAULTS[name](bench)}
             print(json.dumps(results[name]), flush=True)
-    document = {
-        "faults": results,
-        "machine": machine(),
-        "versions": versions(),
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    options.out.write_text(json.dumps(document, indent=1) + "\n")
+            written = datetime.now(UTC).isoformat(timespec="seconds")
+            options.out.write_text(json.dumps({**document, "written": written}, indent=1) + "\n")
     print(table(results))
 
 

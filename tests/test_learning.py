@@ -204,7 +204,7 @@ def test_a_run_follows_its_curriculum_and_resumes_in_it(model: Path, tmp_path: P
 def _questions_by_step(run: Path) -> dict[int, set[str]]:
     files = (run / "rollouts").rglob("*.parquet")
     rows = pd.concat([pd.read_parquet(path, columns=["step", "question_id"]) for path in files])
-    return {int(step): set(ids) for step, ids in rows.groupby("step")["question_id"]}
+    return {step: set(rows.loc[rows["step"] == step, "question_id"]) for step in sorted(set(rows["step"]))}
 
 
 # Probing.

@@ -26,7 +26,7 @@ from rlvr.types import Error
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 BASE = KnowledgeBase.open("sample")
 TABLE = load("data", "tcell_cytokines", Source)().table()
-OURS = TABLE[(TABLE["context"] == "cd4_il2") & [bool(BASE.terms(gene)) for gene in TABLE["perturbation"]]]
+OURS = TABLE[(TABLE["context"] == "cd4_il2") & TABLE["perturbation"].map(lambda gene: bool(BASE.terms(gene)))]
 GENES = {split: rows["perturbation"].tolist() for split, rows in OURS.groupby("split")}
 LABEL = dict(zip(OURS["perturbation"], OURS["label"], strict=True))
 

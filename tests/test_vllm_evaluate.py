@@ -82,7 +82,8 @@ def server(adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("serve") / "log"
-    options = f"--served-model-name base --host 127.0.0.1 --port {port} --dtype float32 --enforce-eager --max-model-len 640 --max-num-seqs 8"
+    options = f"--served-model-name base --host 127.0.0.1 --port {port} --dtype float32 --enforce-eager"
+    options += " --max-model-len 640 --max-num-seqs 8"
     lora = ["--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"tuned={adapter}"]
     folder = policy.weights.local_folder("smollm2-135m")
     # What `vllm serve` starts; the command itself looks for the package's GPU build by name.

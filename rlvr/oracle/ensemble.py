@@ -20,8 +20,8 @@ OTHERS = 0.3  # what the weights of the second and later oracles are drawn towar
 
 
 def of(cross: Crossfit, oracles: Mapping[str, Mapping[str, Fitted]]) -> dict[str, Fitted]:
-    """oracles: name -> task -> predictions of the same rows, the one to lean on first. Where one of them abstains it adds nothing; where all do,
-    the ensemble does. Errors: no oracle, predictions of other rows."""
+    """oracles: name -> task -> predictions of the same rows, the one to lean on first. Where one of them abstains it
+    adds nothing; where all do, the ensemble does. Errors: no oracle, predictions of other rows."""
     if not oracles:
         raise Error("oracle: an ensemble of nothing; name at least one oracle")
     found = {}

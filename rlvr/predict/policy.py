@@ -6,6 +6,7 @@ said = answered(Path("runs/mine/adapter"), context, pairs)
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from rlvr.evidence import EvidenceSource
 from rlvr.oracle.crossfit import LABELS
 from rlvr.predict.measured import Context
 from rlvr.predict.oracle import Pairs, Said
-from rlvr.recipe import Recipe, build, load
+from rlvr.recipe import Recipe, load
 from rlvr.types import Error, Question
 
 KEY = ["perturbation", "readout"]
@@ -71,8 +72,7 @@ def _questions(recipe: Recipe, context: Context, pairs: Pairs) -> list[Question]
             trained = [values for values in trained if values.get("task", type(source).task) == source.task]
         if not trained:
             continue
-        shown = {name: trained[0][name] for name in EvidenceSource.__dataclass_fields__ if name in trained[0]}
-        asks = {name: getattr(source, name) for name in source.__dataclass_fields__} | shown
+        shown = {f.name: trained[0][f.name] for f in fields(EvidenceSource) if f.name in trained[0]}
         table = source.table()
         rows = pd.concat([rows[KEY] for rows in pairs.values()]).drop_duplicates()
         train = table[(table["split"] == "train") & (table["context"] == context.name)]
@@ -81,8 +81,7 @@ def _questions(recipe: Recipe, context: Context, pairs: Pairs) -> list[Question]
         # A dummy label, which nothing shows: evidence is of training rows.
         new = new.assign(context=context.name, label=table["label"].iloc[0], split="test")
         both = pd.concat([train, new], ignore_index=True)
-        asking = build(type(source), asks, f"source {source.name}")
-        made += [question for question in asking.reasked(both) if question.split == "test"]
+        made += [question for question in replace(source, **shown).reasked(both) if question.split == "test"]
     if not made:
         raise Error(f"the run of this adapter asked nothing of {context.name}; take another adapter, or the oracle")
     return made
