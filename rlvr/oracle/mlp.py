@@ -4,9 +4,9 @@
 
 The perturbed gene's embedding goes through one hidden layer; each readout has its own vector, whose product with what
 comes out is added to the readout's log odds, and a term that all readouts share. Effect and direction share the layers.
-Embeddings are
-computed from the knowledge base (rlvr.oracle.similarity.coordinates), or read: any table of ESM, GenePT, Geneformer or
-scGPT gene vectors as Parquet with the columns gene, d0, d1, ... Folds and probabilities are those of crossfit.
+Three networks that differ in their first weights are averaged. Embeddings are computed from the knowledge base
+(rlvr.oracle.similarity.coordinates), or read: any table of ESM, GenePT, Geneformer or scGPT gene vectors as Parquet with
+the columns gene, d0, d1, ... Folds and probabilities are those of crossfit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, dropout, gelu
 
 from rlvr import tables
 from rlvr.oracle.crossfit import EDGE, Crossfit, Fitted
@@ -28,28 +28,40 @@ from rlvr.oracle.votes import Measured
 from rlvr.types import Error
 
 WIDTH = 100  # of embeddings that are computed here
-WIDE, NARROW, EPOCHS, BATCHES, RATE = 128, 32, 40, 6, 5e-3
+MEMBERS, WIDE, NARROW, EPOCHS, BATCHES, RATE = 3, 128, 32, 40, 6, 5e-3
 FEW = 50  # perturbations, too few for an average
 DECAY = {"layers": 1e-3, "readouts": 1e-2}
 SHARE = {"effect": 1.0, "direction": 0.3}  # of each task in the loss
 
 
 class Network(nn.Module):
-    """Embeddings [n, width] -> what comes out [n, NARROW]; a readout's score is its product with that, and a sum."""
+    """MEMBERS networks side by side: embeddings [n, width] -> what comes out of each [MEMBERS, n, NARROW]; a readout's
+    score is its product with that, and a sum."""
 
     def __init__(self, width: int, readouts: int, tasks: list[str]) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Dropout(0.2), nn.Linear(width, WIDE), nn.GELU(), nn.Dropout(0.3), nn.Linear(WIDE, NARROW)
-        )
-        self.readouts = nn.ParameterDict({task: nn.Parameter(torch.randn(readouts, NARROW) * 0.02) for task in tasks})
-        self.shared = nn.ParameterDict({task: nn.Parameter(torch.randn(NARROW) * 0.02) for task in tasks})
-        self.centre = nn.Buffer(torch.zeros(NARROW))
+        self.first, self.second = _drawn(width, WIDE), _drawn(WIDE, NARROW)
+        self.first_bias, self.second_bias = _drawn(1, WIDE), _drawn(1, NARROW)
+        self.readouts = nn.ParameterDict({task: _drawn(readouts, NARROW, 0.02) for task in tasks})
+        self.shared = nn.ParameterDict({task: _drawn(NARROW, 1, 0.02) for task in tasks})
+        self.centre = nn.Buffer(torch.zeros(MEMBERS, 1, NARROW))
+
+    def layers(self, vectors: torch.Tensor) -> torch.Tensor:
+        seen = dropout(vectors.expand(MEMBERS, *vectors.shape), 0.2, self.training)
+        hidden = gelu(seen @ self.first + self.first_bias)
+        return dropout(hidden, 0.3, self.training) @ self.second + self.second_bias
 
     def forward(self, h: torch.Tensor, task: str, readout: torch.Tensor) -> torch.Tensor:
-        """[n] scores of as many pairs; h: [n, NARROW] of their perturbations."""
-        score: torch.Tensor = (h * self.readouts[task][readout]).sum(dim=1) + h @ self.shared[task]
+        """[MEMBERS, n] scores of n pairs; h: [MEMBERS, n, NARROW] of their perturbations."""
+        score: torch.Tensor = (h * self.readouts[task][:, readout]).sum(dim=2) + (h @ self.shared[task]).squeeze(2)
         return score
+
+
+def _drawn(rows: int, columns: int, spread: float | None = None) -> nn.Parameter:
+    """As nn.Linear draws its weights, or normal ones of this spread."""
+    if spread:
+        return nn.Parameter(torch.randn(MEMBERS, rows, columns) * spread)
+    return nn.Parameter((torch.rand(MEMBERS, rows, columns) * 2 - 1) / np.sqrt(rows if rows > 1 else columns))
 
 
 @dataclass(frozen=True)
@@ -143,13 +155,13 @@ def train(
         place = torch.from_numpy(np.cumsum(use) - 1)
         known = torch.from_numpy(where[use])
         pairs = {task: _pairs(measured[task].of(use), readouts) for task in tasks}
+        vectors, layers = [], []
+        for name, parameter in network.named_parameters():
+            (vectors if name.startswith("readouts") else layers).append(parameter)
         optimiser = torch.optim.AdamW(
             [
-                {"params": network.readouts.parameters(), "weight_decay": DECAY["readouts"]},
-                {
-                    "params": [*network.layers.parameters(), *network.shared.parameters()],
-                    "weight_decay": DECAY["layers"],
-                },
+                {"params": vectors, "weight_decay": DECAY["readouts"]},
+                {"params": layers, "weight_decay": DECAY["layers"]},
             ],
             lr=RATE,
         )
@@ -157,15 +169,18 @@ def train(
         for _ in range(EPOCHS):
             group = torch.randint(BATCHES, (len(known),), generator=generator)
             for batch in range(BATCHES):
-                h = network.layers(known)
-                loss = torch.zeros(())
+                chosen = group == batch
+                local = torch.cumsum(chosen, dim=0) - 1
+                h = network.layers(known[chosen])
+                loss = h.sum() * 0.0
                 for task, (perturbation, readout, value, weight, odds) in pairs.items():
-                    rows = torch.nonzero(group[place[perturbation]] == batch).ravel()
+                    rows = torch.nonzero(chosen[place[perturbation]]).ravel()
                     if len(rows):
                         # Direction has few rows for a readout, and would learn its rate instead of what ranks them.
-                        seen = h - h.mean(dim=0) if task == "direction" else h
-                        logit = odds[rows] + network(seen[place[perturbation[rows]]], task, readout[rows])
-                        each = binary_cross_entropy_with_logits(logit, value[rows], weight[rows], reduction="none")
+                        seen = h - h.mean(dim=1, keepdim=True) if task == "direction" else h
+                        logit = odds[rows] + network(seen[:, local[place[perturbation[rows]]]], task, readout[rows])
+                        truth, weights = (values[rows].expand(MEMBERS, -1) for values in (value, weight))
+                        each = binary_cross_entropy_with_logits(logit, truth, weights, reduction="none")
                         loss = loss + SHARE[task] * each.mean()
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -176,7 +191,8 @@ def train(
     # learnt from is another matter, so the average is over those it has not, if there are enough.
     others = where[~use][np.abs(where[~use]).max(axis=1) > 0]
     with torch.no_grad():
-        network.centre.copy_(network.layers(torch.from_numpy(others) if len(others) >= FEW else known).mean(dim=0))
+        heard = network.layers(torch.from_numpy(others) if len(others) >= FEW else known)
+        network.centre.copy_(heard.mean(dim=1, keepdim=True))
     return network
 
 
@@ -184,7 +200,7 @@ def said(network: Network, where: Floats, task: str, perturbation: np.ndarray, r
     """[n] scores of pairs: log odds beyond what is said of the readout on average. perturbation: places in `where`."""
     with torch.no_grad():
         h = network.layers(torch.from_numpy(where)) - network.centre
-        found = network(h[torch.from_numpy(perturbation)], task, torch.from_numpy(readout))
+        found = network(h[:, torch.from_numpy(perturbation)], task, torch.from_numpy(readout)).mean(dim=0)
     return np.asarray(found.numpy(), dtype=np.float64)
 
 

@@ -125,7 +125,7 @@ def _load(path: str) -> _Weights:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})["rlvr"])
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        network = Network(state["layers.1.weight"].shape[1], len(about["readouts"]), list(about["odds"]))
+        network = Network(state["first"].shape[1], len(about["readouts"]), list(about["odds"]))
         network.load_state_dict(state)
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         fault = " ".join(str(error).split())
@@ -134,7 +134,7 @@ def _load(path: str) -> _Weights:
     names = about["readouts"]
     return _Weights(
         network,
-        int(state["layers.1.weight"].shape[1]),
+        int(state["first"].shape[1]),
         about["context"],
         {name: i for i, name in enumerate(names)},
         frozenset(about["trained"]),
