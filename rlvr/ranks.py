@@ -33,6 +33,8 @@ def together() -> Iterator[None]:
         return
     try:
         yield
+        if torch.distributed.is_initialized():  # its threads may abort an interpreter that ends around them
+            torch.distributed.destroy_process_group()
     except Exception as error:
         if _lost_another(error):
             # The first line of NCCL's and gloo's says what was being done; torchrun ends this process meanwhile.

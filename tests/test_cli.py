@@ -64,7 +64,7 @@ def test_help_names_every_command_and_loads_no_torch() -> None:
     )
     assert done.stdout.strip() == "[]"
     names = {command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback}
-    assert names == {"doctor", "evaluate", "score", "report", "export", "launch"}
+    assert names == {"doctor", "evaluate", "score", "report", "export", "launch", "harness", "predict", "probe"}
     assert {group.name for group in cli.app.registered_groups} == {"models", "data", "verifiers", "knowledge", "oracle"}
 
 

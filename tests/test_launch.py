@@ -111,6 +111,7 @@ def test_ddp_on_two_cpu_ranks(tmp_path: Path) -> None:
         "one = torch.ones(1)\n"
         "torch.distributed.all_reduce(one)\n"
         "print('rank', state.process_index, 'of', state.num_processes, 'sum', int(one))\n"
+        "torch.distributed.destroy_process_group()\n"
     )
     words = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config_file("ddp"))]
     flags = ["--num_processes", "2", "--mixed_precision", "no", "--main_process_port", "0"]

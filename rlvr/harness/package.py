@@ -19,7 +19,7 @@ from rlvr.recipe import load
 from rlvr.source import folder_aside
 from rlvr.types import Error
 
-NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+NAME = re.compile(r"[a-z][a-z0-9-]{0,98}[a-z0-9]")
 
 
 def package(recipe: str, overrides: Sequence[str], to: Path) -> Path:

@@ -19,9 +19,9 @@ from rlvr.report.text import printable
 
 MOST, LONGEST = 24, 300  # facts of one verdict; characters of each part of a fact
 STATED = re.compile(
-    r"(?P<gene>\S+) (?:not )?\w+ (?P<name>.+): (?P<status>supported|contradicted|unknown|vague)", re.DOTALL
+    r"(?P<gene>[^\s]+) (?:not )?\w+ (?P<name>.+): (?P<status>supported|contradicted|unknown|vague)", re.DOTALL
 )
-SENTENCE = re.compile(r"[^.!?\n]+(?:\.(?=\S)[^.!?\n]*)*")  # a full stop within a word (v1.2) ends nothing
+SENTENCE = re.compile(r"(?:[^.!?\n]|\.(?=[^\s]))+")  # a full stop within a word (v1.2) ends nothing
 Segment = str | tuple[str, str, str]  # plain text, or (text, status, what was found and where it is written)
 
 

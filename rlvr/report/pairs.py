@@ -16,7 +16,7 @@ from rlvr.report.text import clip, count, finite, printable
 
 LIMIT = 400  # pairs on the page
 HEAD, TAIL = 4500, 1500  # characters of one text that are compared
-WORD = re.compile(r"\S+\s*|^\s+")
+WORD = re.compile(r"[^\s]+\s*|^\s+")
 SPELT = {"equal": "=", "delete": "-", "insert": "+"}
 
 
