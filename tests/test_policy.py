@@ -30,8 +30,9 @@ def loaded() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 def test_slot_from_the_cache_is_the_slot_read_anew(loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase]) -> None:
     """The cached reading (padded batch, masked tail) gives the probabilities of one plain forward pass."""
     model, tokenizer = loaded
-    answered = policy.TransformersSampler(model, tokenizer, batch_size=2).answer(PROMPTS, ANSWERS, 20, lambda n: None)
-    slot = policy.AnswerSlot(tokenizer, ANSWERS)
+    sampler = policy.TransformersSampler(model, tokenizer, batch_size=2)
+    answered = sampler.answer(PROMPTS, ANSWERS, 20, lambda n: None)
+    slot, reread = policy.AnswerSlot(tokenizer, ANSWERS), 0
     for messages, got in zip(PROMPTS, answered, strict=True):
         prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
         written = model.generate(
@@ -44,6 +45,12 @@ def test_slot_from_the_cache_is_the_slot_read_anew(loaded: tuple[PreTrainedModel
             logits = model(torch.tensor([prompt + text[:kept] + slot.ids])).logits[:, -1]
         assert got.probabilities == pytest.approx(slot.normalise(logits)[0], abs=1e-4)
         assert sum(got.probabilities.values()) == pytest.approx(1.0)
+        thought = tokenizer.decode(text[:kept])
+        if slot.encode(thought) == text[:kept]:  # a thought that is given is read as one that was written
+            (given,) = sampler.read([messages], [thought], ANSWERS)
+            assert given == pytest.approx(got.probabilities, abs=1e-4)
+            reread += 1
+    assert reread
 
 
 def test_thought_ends_before_the_first_closing_or_answer_tag(

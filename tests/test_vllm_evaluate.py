@@ -112,7 +112,7 @@ def server(adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def found(adapter: Path, server: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Path]]:
     """stage -> way of asking -> the folder it wrote."""
     out = tmp_path_factory.mktemp("found")
-    (out / "recipe.yaml").write_text(yaml.safe_dump(recipe().to_dict()))
+    (out / "recipe.yaml").write_text(yaml.safe_dump(recipe().to_dict(), sort_keys=False))
     folders: dict[str, dict[str, Path]] = {}
     for stage, tuned in (("before", None), ("after", adapter)):
         to = {way: out / f"{stage}_{way}" for way in ("transformers", "vllm", "server")}
@@ -171,7 +171,7 @@ def test_the_same_text_gets_the_same_verdicts(found: dict[str, dict[str, Path]],
 def test_the_adapter_was_asked(found: dict[str, dict[str, Path]]) -> None:
     for way in ("transformers", "vllm", "server"):
         before, after = (table(found[stage][way], stage) for stage in ("before", "after"))
-        assert (before["p/up"] - after["p/up"]).abs().max() > 0.01, way
+        assert (before["p/up"] - after["p/up"]).abs().max() > 0.005, way  # between ways it is 1e-5
 
 
 def test_a_served_model_that_is_not_there(server: str, tmp_path: Path) -> None:
