@@ -236,6 +236,20 @@ def test_a_kept_oracle_answers_what_it_holds_and_no_more(tmp_path, kept):
         predict(tmp_path / "genes.csv", "cd4_il2", tmp_path, base=BASE, kept=kept, adapter=tmp_path)
 
 
+def test_an_effect_without_its_way_is_unknown_and_too_few_validation_rows_are_said(tmp_path, kept):
+    (kept / "direction.parquet").unlink()
+    table = pd.read_parquet(kept / "effect.parquet")
+    table.tail(2).to_parquet(kept / "effect.parquet")  # the two genes alone: nothing to calibrate on
+    genes = GENES["test"][:2]
+    found = predict(listed(tmp_path, "gene\n" + "\n".join(genes)), "cd4_il2", tmp_path, base=BASE, kept=kept)
+    rows = found.rows.set_index("perturbation")
+    assert rows.loc[genes[0], "why"] == "oracle, the way unknown" and rows.loc[genes[0], "call"] == "unknown"
+    assert rows["p_effect"].tolist() == [0.9, 0.2] and rows["call"].tolist() == ["unknown", "no effect"]
+    assert found.abstained() == {"oracle, the way unknown": 1}
+    assert [(q.n, q.ece, q.auroc["value"]) for q in found.quality] == [(0, None, None)]
+    assert "too few pairs to calibrate" in (tmp_path / "predictions.html").read_text()
+
+
 def test_a_policy_answers_from_the_prompts_of_its_run(tmp_path):
     import torch
 

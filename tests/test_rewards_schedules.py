@@ -101,7 +101,11 @@ def test_the_trainer_trains_with_the_weights_of_the_step(monkeypatch):
     monkeypatch.setattr(
         GRPOTrainer, "_calculate_rewards", lambda self, *_: seen.append((self._layer.step, self.reward_weights))
     )
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(Trainer, "_log_metric", lambda self, name, value: logged.update({name: value}))
+    trainer._layer.last_rows = [{"answer": "up"}, {"answer": None}]
     trainer._calculate_rewards([], [], [], [])
     ((step, weights),) = seen
+    assert logged == {"parsed": 0.5}
     assert step == 5
     assert (weights.tolist(), weights.dtype) == ([1.0, 0.25], torch.float32)

@@ -5,8 +5,8 @@
 The perturbed gene's embedding goes through one hidden layer; each readout has its own vector, whose product with what
 comes out is added to the readout's log odds, and a term that all readouts share. Effect and direction share the layers.
 Three networks that differ in their first weights are averaged. Embeddings are computed from the knowledge base
-(rlvr.oracle.similarity.coordinates), or read: any table of ESM, GenePT, Geneformer or scGPT gene vectors as Parquet with
-the columns gene, d0, d1, ... Folds and probabilities are those of crossfit.
+(rlvr.oracle.similarity.coordinates), or read: any table of ESM, GenePT, Geneformer or scGPT gene vectors as Parquet
+with the columns gene, d0, d1, ... Folds and probabilities are those of crossfit.
 """
 
 from __future__ import annotations
@@ -155,9 +155,8 @@ def train(
         place = torch.from_numpy(np.cumsum(use) - 1)
         known = torch.from_numpy(where[use])
         pairs = {task: _pairs(measured[task].of(use), readouts) for task in tasks}
-        vectors, layers = [], []
-        for name, parameter in network.named_parameters():
-            (vectors if name.startswith("readouts") else layers).append(parameter)
+        vectors = list(network.readouts.parameters())
+        layers = [p for name, p in network.named_parameters() if not name.startswith("readouts")]
         optimiser = torch.optim.AdamW(
             [
                 {"params": vectors, "weight_decay": DECAY["readouts"]},

@@ -28,6 +28,7 @@ COLUMNS = (
     "rank", "perturbation", "readout", "p_effect", "p_up", "call", "confidence", "why", "evidence", "source",
     "licence", "gene",
 )  # fmt: skip
+WAY = "the way unknown"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell starts that a spreadsheet would run
 
 
@@ -47,8 +48,9 @@ class Predicted:
 
     def abstained(self) -> Mapping[str, int]:
         """Why nothing is said -> of how many pairs."""
-        why = self.rows.loc[self.rows["call"] == "unknown", "why"]
-        return Counter(str(reason).partition(",")[0].removeprefix("abstains: ") for reason in why)
+        silent = self.rows.loc[self.rows["call"] == "unknown", "why"]
+        told = (str(why).removeprefix("abstains: ") for why in silent)
+        return Counter(why if why.endswith(WAY) else why.partition(", ")[0] for why in told)  # without candidates
 
 
 def predict(
@@ -109,10 +111,8 @@ def _answered(rows: pd.DataFrame, context: Context, by: str) -> pd.DataFrame:
     known = rows["p_effect"].notna(), rows["p_up"].notna()
     why = np.where(known[0] | known[1], by, "abstains: " + silent.where(silent != "", rows["p_effect why"]))
     why = np.where((silent == "") & ~known[0] & known[1], f"{by}, if there is an effect", why)
-    why = np.where(known[0] & ~known[1] & (rows["call"] == "unknown"), f"{by}, the way unknown", why)
-    why = np.where(
-        outcome == "changes", np.where(known[1], f"measured, the way by the {by}", "measured, the way unknown"), why
-    )
+    why = np.where(known[0] & ~known[1] & (rows["call"] == "unknown"), f"{by}, {WAY}", why)
+    why = np.where(outcome == "changes", np.where(known[1], f"measured, the way by the {by}", f"measured, {WAY}"), why)
     rows["why"] = np.where(outcome.isin(["up", "down", "no effect"]), "measured", why)
     near = silent.isin(["", "the readout is the perturbed gene itself"])
     rows["evidence"] = ""

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rlvr import prompts
 from rlvr.evidence import EvidenceSource
 from rlvr.oracle.crossfit import LABELS
 from rlvr.predict.measured import Context
@@ -28,7 +29,6 @@ def answered(adapter: Path, context: Context, pairs: Pairs) -> Said:
     no recipe there, a run that asked none of the context's tasks, an adapter of another base."""
     from rlvr import policy
     from rlvr.evaluate.measure import max_tokens
-    from rlvr.opening import templates
 
     path = adapter.parent / "recipe.yaml"
     if not path.is_file():
@@ -42,11 +42,12 @@ def answered(adapter: Path, context: Context, pairs: Pairs) -> Said:
     policy.check_adapter(adapter, recipe.model)
     model, tokenizer = policy.load_base(recipe.model)
     sampler = policy.TransformersSampler(policy.load_adapter(model, adapter), tokenizer, recipe.evaluation.batch_size)
-    for name, template in templates(recipe, asked).items():
-        own = asked[name]
+    theirs = prompts.own(recipe.prompt)  # a run over several tasks has some that are not asked here
+    for name, own in asked.items():
+        template = theirs.get(name) or prompts.load(name)
         known = {key: question for key, question in own.items() if question.fields["evidence"]}
-        prompts = [template.render(question) for question in known.values()]
-        found = sampler.answer(prompts, template.slot_words, max_tokens(recipe), lambda n: None)
+        rendered = [template.render(question) for question in known.values()]
+        found = sampler.answer(rendered, template.slot_words, max_tokens(recipe), lambda n: None)
         shares = {key: answer.probabilities for key, answer in zip(known, found, strict=True)}
         for task in pairs:
             for place, key in enumerate(zip(pairs[task]["perturbation"], pairs[task]["readout"], strict=True)):
