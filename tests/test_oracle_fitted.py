@@ -116,11 +116,12 @@ def macro(values, label, readout):
     return float(np.mean(found))
 
 
-@pytest.mark.parametrize(("kind", "seeds"), [("fitted", (1, 2)), ("mlp", (1,))])
-def test_what_rewards_training_rows_holds_nothing_of_their_own_labels(kind, seeds):
-    """On noise the rate of the other folds ranks the rows of a readout backwards, which p and lift must not."""
+@pytest.mark.parametrize("kind", ["fitted", "mlp"])
+def test_what_rewards_training_rows_holds_nothing_of_their_own_labels(kind):
+    """On noise the rate of the other folds ranks the rows of a readout backwards, which p and lift must not. All
+    readouts of a table share its perturbations, so one table's figure has a deviation of .03; the mean of six, .013."""
     made = []
-    for seed in seeds:
+    for seed in range(1, 7):
         table = noise(seed)
         cross = prepare({"effect": table}, BASE)
         found = kinds.fit(kind, cross)[0]["effect"].predictions
@@ -130,7 +131,7 @@ def test_what_rewards_training_rows_holds_nothing_of_their_own_labels(kind, seed
         made.append({name: macro(values, label, readout) for name, values in columns.items()})
     mean = pd.DataFrame(made).mean()
     assert mean["rate"] < 0.45
-    assert abs(mean["p"] - 0.5) < 0.02 and abs(mean["lift"] - 0.5) < 0.02
+    assert abs(mean["p"] - 0.5) < 0.03 and abs(mean["lift"] - 0.5) < 0.03
 
 
 def test_a_readouts_rate_is_one_number_for_all_its_training_rows(fitted):
