@@ -168,6 +168,7 @@ def build_questions(
                 # The ids behind each item's `shared`. Not beside it: what stands in the fields a prompt may show, and
                 # who cites what is shown has added nothing.
                 "shared": [shared[i][0] for i in range(ends[row], ends[row + 1])],
+                **({"contrastive": True} if contrastive else {}),
             },
             source=source,
             split=split,

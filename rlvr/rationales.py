@@ -1,11 +1,15 @@
 """Writes the warm start's rationales for training questions.
 
-Where a question shows evidence, the thought names its genes and reads the measured neighbours in order; else it
-is the source's own `truth["rationale"]`, or names what the question gives. No conclusion is drawn in words, so how
-far to trust each neighbour is left for the policy to learn. Held-out questions are refused.
+Where a question shows evidence, the thought names its genes and reads the measured neighbours in order; where that
+evidence is contrastive, it reads their similarities too and says which label's nearest is nearer, and by how much. Else
+it is the source's own `truth["rationale"]`, or names what the question gives. No answer is drawn from it in words, so
+how far to trust the neighbours is left for the policy to learn. Held-out questions are refused.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rlvr.completions import reference
 from rlvr.prompts import Messages, Template
@@ -25,12 +29,30 @@ def thought(question: Question, template: Template) -> str:
     """What there is to say of a question before its answer."""
     fields = question.fields
     if "evidence" in fields:
-        read = ", ".join(f"{e['perturbation']} {template.word(e['answer'])}" for e in fields["evidence"])
-        subject = f"{fields['perturbation']} on {fields['readout']}"
-        return f"{subject}: like {read}." if read else f"{subject}: nothing related was measured."
+        subject, shown = f"{fields['perturbation']} on {fields['readout']}", fields["evidence"]
+        if not shown:
+            return f"{subject}: nothing related was measured."
+        items = [f"{e['perturbation']} {template.word(e['answer'])}" for e in shown]
+        if not question.truth.get("contrastive"):
+            return f"{subject}: like {', '.join(items)}."
+        read = ", ".join(f"{item} {e['similarity']}" for item, e in zip(items, shown, strict=True))
+        return f"{subject}: like {read}: {compared(shown, template)}."
     if "rationale" in question.truth:
         return str(question.truth["rationale"])
     return "; ".join(f"{key} {value}" for key, value in fields.items() if len(str(value)) <= NAMED) + "."
+
+
+def compared(evidence: Sequence[Mapping[str, Any]], template: Template) -> str:
+    """Which label's most similar measurement is the more similar, and by how many percent."""
+    nearest: dict[str, int] = {}
+    for item in evidence:
+        nearest[item["answer"]] = max(item["similarity"], nearest.get(item["answer"], 0))
+    first, *others = sorted(nearest, key=nearest.__getitem__, reverse=True)
+    word = template.word(first)
+    if not others:
+        return f"only {word}"
+    lead = nearest[first] - nearest[others[0]]
+    return f"{word} leads by {lead}" if lead else "even"
 
 
 def rows(question: Question, template: Template) -> dict[str, Messages]:

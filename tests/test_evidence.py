@@ -247,7 +247,7 @@ def test_contrastive_evidence_shows_both_sides_where_the_nearest_agree() -> None
     balanced = [e["answer"] for e in questions(rows, k=2, contrastive=True)[3].fields["evidence"]]
     assert (answers, sorted(balanced)) == (["down", "down"], ["down", "up"])
     nearest, both = (questions(rows, k=2, contrastive=more)[3].truth for more in (False, True))
-    assert {**nearest, "shared": []} == {**both, "shared": []}
+    assert {**nearest, "shared": [], "contrastive": True} == {**both, "shared": []}
 
 
 def test_contrastive_evidence_never_shows_the_gene_under_its_other_name() -> None:

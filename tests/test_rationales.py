@@ -7,7 +7,7 @@ import pytest
 from rlvr import prompts
 from rlvr.completions import parse
 from rlvr.opening import gather
-from rlvr.rationales import rationale, rows
+from rlvr.rationales import rationale, rows, thought
 from rlvr.recipe import load
 from rlvr.types import Error
 
@@ -37,3 +37,23 @@ def test_the_completion_is_one_assistant_turn() -> None:
     row = rows(question, TEMPLATE)
     assert [turn["role"] for turn in row["prompt"]] == ["system", "user"]
     assert row["completion"] == [{"role": "assistant", "content": rationale(question, TEMPLATE)}]
+
+
+@pytest.mark.parametrize(
+    ("shown", "said"),
+    [
+        ([("NOP16", "up", 23), ("ARID2", "down", 12)], "A on B: like NOP16 up 23, ARID2 down 12: up leads by 11."),
+        (
+            [("X", "up", 9), ("Y", "down", 30), ("Z", "down", 7)],
+            "A on B: like X up 9, Y down 30, Z down 7: down leads by 21.",
+        ),
+        ([("X", "up", 9), ("Y", "down", 9)], "A on B: like X up 9, Y down 9: even."),
+        ([("X", "up", 9), ("Y", "up", 4)], "A on B: like X up 9, Y up 4: only up."),
+        ([], "A on B: nothing related was measured."),
+    ],
+)
+def test_contrastive_evidence_is_compared(make_question, shown, said) -> None:
+    evidence = [dict(zip(("perturbation", "answer", "similarity"), item, strict=True)) for item in shown]
+    fields = {"perturbation": "A", "readout": "B", "evidence": evidence}
+    one = make_question(fields, {"answer": "up", "contrastive": True}, task="perturbation/direction")
+    assert thought(one, prompts.load("perturbation/direction")) == said
