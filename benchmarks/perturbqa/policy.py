@@ -6,8 +6,9 @@
 
 Writes benchmarks/results/perturbqa_policy.json: a row for each stage of each run, and the mean of the runs. Lift is
 what macro per-gene AUROC has over .5, given as a share of that of the vote of the evidence shown, of the vote of all
-related knockdowns, and of the oracle; `gain` is what GRPO adds to the warm start. Intervals are over perturbations,
-paired. The vote of the nearest is the difference of the squared similarities of the two measurements shown.
+related knockdowns, and of the oracle; `gain` is what GRPO adds to the warm start; `thoughts` says how many of them read
+and compare the evidence rightly. Intervals are over perturbations, paired. The vote of the nearest is the difference
+of the squared similarities of the two measurements shown.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rlvr import metrics, provenance
+from rlvr import metrics, provenance, rationales
 from rlvr.metrics.bootstrap import Measured
 from rlvr.opening import gather, templates
+from rlvr.prompts import Template
 from rlvr.recipe import load
 from rlvr.results import rows
 from rlvr.shortcuts import shortcuts
@@ -44,7 +46,8 @@ def measure(run: Path, oracle: Path) -> dict[str, Any]:
     first = next(iter(stages.values()))
     asked = [questions[name] for name in first["question_id"]]
     (task,) = set(first["task"])
-    labels = rows.labels_of(templates(recipe, {task})[task], first["truth"].tolist())
+    template = templates(recipe, {task})[task]
+    labels = rows.labels_of(template, first["truth"].tolist())
     train = [question for question in questions.values() if question.split == "train" and question.task == task]
     told = shortcuts(train, asked, labels)
     told = {name: table for name, table in told.items() if name in BESIDE}
@@ -59,6 +62,7 @@ def measure(run: Path, oracle: Path) -> dict[str, Any]:
     found: dict[str, Any] = {
         "task": task,
         "seed": recipe.seed,
+        "settings": {"source": recipe.source, "verifiers": recipe.verifiers, "sft": recipe.sft, "grpo": recipe.grpo},
         "split": sorted({question.split for question in asked}),
         "panel": recipe.evaluation.panel,
         "n": len(asked),
@@ -66,6 +70,7 @@ def measure(run: Path, oracle: Path) -> dict[str, Any]:
         "systems": {name: of.interval() for name, of in drawn.items()},
         "parse_rate": {stage: float(table["answer"].notna().mean()) for stage, table in stages.items()},
         "accuracy": {stage: float(rows.right(table).mean()) for stage, table in stages.items()},
+        "thoughts": {stage: reading(run, stage, questions, template) for stage in stages},
         "share_of_lift": {f"{stage} / {name}": share(drawn[stage], drawn[name]) for stage in stages for name in BESIDE},
         "oracle_covers": int((told["oracle"][:, 0] != 0.5).sum()),
     }
@@ -77,6 +82,18 @@ def measure(run: Path, oracle: Path) -> dict[str, Any]:
         name: metrics.differences({METRIC: drawn[a]}, {METRIC: drawn[b]})[METRIC] for name, (a, b) in gaps.items()
     }
     return found
+
+
+def reading(run: Path, stage: str, questions: Mapping[str, Question], template: Template) -> dict[str, float]:
+    """Share of the thoughts that read the evidence word by word as the prompt shows it, and of those that then compare
+    it rightly, too (rlvr.rationales)."""
+    table = pd.read_parquet(run / "evaluations" / f"{stage}.parquet", columns=["question_id", "thought"])
+    pairs = [
+        (str(thought).strip(), rationales.thought(questions[name], template))
+        for name, thought in table.itertuples(index=False)
+    ]
+    read = [said.rpartition(":")[0] == due.rpartition(":")[0] for said, due in pairs]
+    return {"read": float(np.mean(read)), "compared": float(np.mean([said == due for said, due in pairs]))}
 
 
 def nearest(asked: Sequence[Question], labels: Sequence[str]) -> np.ndarray:
