@@ -152,6 +152,7 @@ class Learning:
     rounds: int = 0  # how often groups without spread are replaced before a batch trains as it is
     spread: float = 0.0  # the difference between a group's best and worst reward that is none yet
     rationales: str | None = None  # what `rlvr probe` wrote: the warm start learns the best that passed
+    rename: bool = False  # the warm start deals gene names anew: they say nothing of unseen genes, the evidence does
 
     def __post_init__(self) -> None:
         if len(self.keep) != 2 or not 0.0 <= self.keep[0] <= self.keep[1] <= 1.0:
@@ -160,6 +161,10 @@ class Learning:
             raise Error("recipe: learning.keep and learning.curriculum need learning.pool; `rlvr probe` makes the file")
         if self.rounds < 0 or self.spread < 0:
             raise Error("recipe: learning.rounds and learning.spread must be at least 0")
+        if self.rename and self.rationales:
+            raise Error(
+                "recipe: learning.rename is for written rationales; those of learning.rationales name their genes"
+            )
         if self.curriculum and not all(0.0 < share <= 1.0 for _, share in self.shares.points):
             raise Error("recipe: learning.curriculum: every share must be above 0 and at most 1")
 

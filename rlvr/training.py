@@ -97,7 +97,9 @@ class Run:
         self._check_lengths()
         self._check_batch()
         control = self.tokenizer.all_special_tokens
-        self.imitated = warm_start_rows(self.train, self.templates, recipe.learning, control) if self.sft else []
+        self.imitated = (
+            warm_start_rows(self.train, self.templates, recipe.learning, control, recipe.seed) if self.sft else []
+        )
         if self.state.is_main_process:
             self.lock = open_folder(self.folder, recipe.to_dict(), self._made_of())
         self.state.wait_for_everyone()

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from rlvr import rationales
+from rlvr import rationales, renaming
 from rlvr.learning.pool import read_probe
 from rlvr.prompts import Messages, Template
 from rlvr.recipe import Learning
@@ -23,15 +23,21 @@ log = logging.getLogger(__name__)
 
 
 def warm_start_rows(
-    questions: Sequence[Question], templates: Mapping[str, Template], learning: Learning, control: Collection[str]
+    questions: Sequence[Question],
+    templates: Mapping[str, Template],
+    learning: Learning,
+    control: Collection[str],
+    seed: int = 0,
 ) -> list[dict[str, Messages]]:
     """One row for trl.SFTTrainer for each training question that has a rationale.
 
-    control: the tokenizer's control tokens; a sampled text that spells one out is left out. Errors: no such file, no
+    control: the tokenizer's control tokens; a sampled text that spells one out is left out. seed: of the names that
+    are dealt anew. Errors: no such file, no
     completion of these questions in it that passed.
     """
     if learning.rationales is None:
-        return [rationales.rows(question, templates[question.task]) for question in questions]
+        asked = renaming.dealt(questions, seed) if learning.rename else questions
+        return [rationales.rows(question, templates[question.task]) for question in asked]
     path = Path(learning.rationales)
     sampled = read_probe(path, "best", "learning.rationales")
     best = {

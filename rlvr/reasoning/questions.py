@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
-from rlvr.reasoning.thoughts import alternatives
+from rlvr import renaming
 from rlvr.types import Question
 
 OPPOSITE = {"up": "down", "yes": "no", "activation": "repression", "enriched": "depleted"}
@@ -64,23 +64,10 @@ def exchanged(question: Question, seed: int) -> Question | None:
 
 def renamed(question: Question, seed: int) -> Question | None:
     """Every gene of the prompt under a made-up name, the same everywhere: what is known of names is out of reach."""
-    fields = question.fields
-    named = [fields.get("perturbation"), fields.get("readout")]
-    named += [item.get("perturbation") for item in fields.get("evidence", ())]
-    genes = list(dict.fromkeys(name for name in named if isinstance(name, str)))
-    if not genes:
-        return None
-    made_up = {gene: f"GENE{place}" for place, gene in enumerate(genes, start=1)}
-    pattern = alternatives(made_up)
-
-    def rewritten(value: Any) -> Any:
-        if isinstance(value, str):
-            return pattern.sub(lambda found: made_up[found.group()], value)
-        if isinstance(value, Mapping):
-            return {rewritten(key): rewritten(item) for key, item in value.items()}
-        return [rewritten(item) for item in value] if isinstance(value, list | tuple) else value
-
-    return dataclasses.replace(question, fields=rewritten(dict(fields)))
+    named = renaming.genes(question)
+    return (
+        renaming.under(question, {gene: f"GENE{place}" for place, gene in enumerate(named, start=1)}) if named else None
+    )
 
 
 def reading(question: Question, labels: Sequence[str]) -> str | None:

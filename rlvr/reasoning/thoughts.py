@@ -5,10 +5,10 @@ Ways of Lanham et al. 2023 (arXiv:2307.13702): a policy whose answer rests on it
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from rlvr.completions import TAGS
+from rlvr.renaming import alternatives
 
 OPENING = TAGS[0]
 
@@ -33,9 +33,3 @@ def corrupted(thought: str, words: Sequence[str]) -> str:
 
 def _exchanged(text: str, by: dict[str, str]) -> str:
     return alternatives(by).sub(lambda found: by[found.group()], text) if by else text
-
-
-def alternatives(words: Collection[str]) -> re.Pattern[str]:
-    """Any of the words, whole. They are ours, never the policy's; linear in the text."""
-    longest_first = sorted(words, key=len, reverse=True)
-    return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w-])")
