@@ -7,14 +7,16 @@
 Writes benchmarks/results/perturbqa_policy.json: a row for each stage of each run, and the mean of the runs. Lift is
 what macro per-gene AUROC has over .5, given as a share of that of the vote of the evidence shown, of the vote of all
 related knockdowns, and of the oracle; `gain` is what GRPO adds to the warm start; `thoughts` says how many of them read
-and compare the evidence rightly. Intervals are over perturbations, paired. The vote of the nearest is the difference
-of the squared similarities of the two measurements shown.
+and compare the evidence rightly, and `as its thought says` scores the lead that they end with. Intervals are over
+perturbations, paired. The vote of the nearest is the difference of the squared similarities of the two measurements
+shown.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +37,7 @@ from rlvr.types import Error, Question
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "perturbqa_policy.json"
 METRIC = "auroc_macro_gene"
+MOST = 60  # characters at the end of a thought
 BESIDE = ("nearest", "evidence_vote", "neighbour_vote", "oracle")
 
 
@@ -52,6 +55,7 @@ def measure(run: Path, oracle: Path) -> dict[str, Any]:
     told = shortcuts(train, asked, labels)
     told = {name: table for name, table in told.items() if name in BESIDE}
     told |= {"nearest": nearest(asked, labels), "oracle": predicted(asked, oracle)}
+    told |= {f"{stage}, as its thought says": said(run, stage, template, labels) for stage in stages}
     systems = {stage: rows.system(table, labels) for stage, table in stages.items()}
     for table in stages.values():
         if list(table["question_id"]) != list(first["question_id"]):
@@ -94,6 +98,18 @@ def reading(run: Path, stage: str, questions: Mapping[str, Question], template: 
     ]
     read = [said.rpartition(":")[0] == due.rpartition(":")[0] for said, due in pairs]
     return {"read": float(np.mean(read)), "compared": float(np.mean([said == due for said, due in pairs]))}
+
+
+def said(run: Path, stage: str, template: Template, labels: Sequence[str]) -> np.ndarray:
+    """[questions, 2] one half, and half the lead that the thought ends with, right or wrong; one half without one."""
+    table = pd.read_parquet(run / "evaluations" / f"{stage}.parquet", columns=["question_id", "thought"])
+    signs = {template.word(label): sign for label, sign in zip(labels, (1, -1), strict=True)}
+    first = np.full(len(table), 0.5)
+    for row, thought in enumerate(table.sort_values("question_id")["thought"]):
+        found = re.search(r": (\S+) leads by (\d{1,2})\.?\s*$", str(thought)[-MOST:])
+        if found and found[1] in signs:
+            first[row] += signs[found[1]] * int(found[2]) / 200
+    return np.column_stack([first, 1 - first])
 
 
 def nearest(asked: Sequence[Question], labels: Sequence[str]) -> np.ndarray:
