@@ -276,7 +276,8 @@ def test_another_knowledge_base_can_be_read(k562: list[Question]) -> None:
 def test_evidence_can_be_balanced_and_genes_told_of(k562: list[Question]) -> None:
     told = real("k562", "direction", evidence=4, contrastive=True, snippets=10)
     assert [q.id for q in told] == [q.id for q in k562]
-    assert [{**q.truth, "shared": []} for q in told] == [{**q.truth, "shared": []} for q in k562]
+    plain = [{**q.truth, "shared": [], "contrastive": True} for q in k562]
+    assert [{**q.truth, "shared": []} for q in told] == plain
     both = [{e["answer"] for e in q.fields["evidence"]} for q in told]
     assert sum(len(answers) == 2 for answers in both) > sum(
         len({e["answer"] for e in q.fields["evidence"]}) == 2 for q in k562
