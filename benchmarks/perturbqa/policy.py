@@ -55,7 +55,8 @@ def measure(run: Path, oracle: Path) -> dict[str, Any]:
     told = shortcuts(train, asked, labels)
     told = {name: table for name, table in told.items() if name in BESIDE}
     told |= {"nearest": nearest(asked, labels), "oracle": predicted(asked, oracle)}
-    told |= {f"{stage}, as its thought says": said(run, stage, template, labels) for stage in stages}
+    thought = {stage: thoughts(run, stage) for stage in stages}
+    told |= {f"{stage}, as its thought says": said(thought[stage], template, labels) for stage in stages}
     systems = {stage: rows.system(table, labels) for stage, table in stages.items()}
     for table in stages.values():
         if list(table["question_id"]) != list(first["question_id"]):
@@ -74,7 +75,7 @@ def measure(run: Path, oracle: Path) -> dict[str, Any]:
         "systems": {name: of.interval() for name, of in drawn.items()},
         "parse_rate": {stage: float(table["answer"].notna().mean()) for stage, table in stages.items()},
         "accuracy": {stage: float(rows.right(table).mean()) for stage, table in stages.items()},
-        "thoughts": {stage: reading(run, stage, questions, template) for stage in stages},
+        "thoughts": {stage: reading(thought[stage], asked, template) for stage in stages},
         "share_of_lift": {f"{stage} / {name}": share(drawn[stage], drawn[name]) for stage in stages for name in BESIDE},
         "oracle_covers": int((told["oracle"][:, 0] != 0.5).sum()),
     }
@@ -88,25 +89,26 @@ def measure(run: Path, oracle: Path) -> dict[str, Any]:
     return found
 
 
-def reading(run: Path, stage: str, questions: Mapping[str, Question], template: Template) -> dict[str, float]:
+def thoughts(run: Path, stage: str) -> list[str]:
+    """What the stage thought, in the order of its rows."""
+    table = pd.read_parquet(run / "evaluations" / f"{stage}.parquet", columns=[*rows.KEY, "thought"])
+    return [str(thought).strip() for thought in table.sort_values(rows.KEY)["thought"]]
+
+
+def reading(told: Sequence[str], asked: Sequence[Question], template: Template) -> dict[str, float]:
     """Share of the thoughts that read the evidence word by word as the prompt shows it, and of those that then compare
     it rightly, too (rlvr.rationales)."""
-    table = pd.read_parquet(run / "evaluations" / f"{stage}.parquet", columns=["question_id", "thought"])
-    pairs = [
-        (str(thought).strip(), rationales.thought(questions[name], template))
-        for name, thought in table.itertuples(index=False)
-    ]
+    pairs = list(zip(told, (rationales.thought(question, template) for question in asked), strict=True))
     read = [said.rpartition(":")[0] == due.rpartition(":")[0] for said, due in pairs]
     return {"read": float(np.mean(read)), "compared": float(np.mean([said == due for said, due in pairs]))}
 
 
-def said(run: Path, stage: str, template: Template, labels: Sequence[str]) -> np.ndarray:
+def said(told: Sequence[str], template: Template, labels: Sequence[str]) -> np.ndarray:
     """[questions, 2] one half, and half the lead that the thought ends with, right or wrong; one half without one."""
-    table = pd.read_parquet(run / "evaluations" / f"{stage}.parquet", columns=["question_id", "thought"])
     signs = {template.word(label): sign for label, sign in zip(labels, (1, -1), strict=True)}
-    first = np.full(len(table), 0.5)
-    for row, thought in enumerate(table.sort_values("question_id")["thought"]):
-        found = re.search(r": (\S+) leads by (\d{1,2})\.?\s*$", str(thought)[-MOST:])
+    first = np.full(len(told), 0.5)
+    for row, thought in enumerate(told):
+        found = re.search(r": (\S+) leads by (\d{1,2})\.?$", thought[-MOST:])
         if found and found[1] in signs:
             first[row] += signs[found[1]] * int(found[2]) / 200
     return np.column_stack([first, 1 - first])
