@@ -179,7 +179,7 @@ BUILT_BY = {  # what no constant shows
     "verifiers/mention.py": lambda module: [module._stretch(32).pattern],
     "rlvr/tables.py": lambda module: [module.DATE.pattern],
     "rlvr/report/marks.py": lambda module: [module._whole("CD3E").pattern],
-    "rlvr/reasoning/thoughts.py": lambda module: [module.alternatives(["up", "down", "GENE1"]).pattern],
+    "rlvr/renaming.py": lambda module: [module.alternatives(["up", "down", "GENE1"]).pattern],
 }
 STEEPEST = 9.0  # times longer for four times the length; linear is 4, quadratic 16
 UNBOUNDED = 100  # repeats
