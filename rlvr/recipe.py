@@ -153,6 +153,7 @@ class Learning:
     spread: float = 0.0  # the difference between a group's best and worst reward that is none yet
     rationales: str | None = None  # what `rlvr probe` wrote: the warm start learns the best that passed
     rename: bool = False  # the warm start deals gene names anew: they say nothing of unseen genes, the evidence does
+    critic: str | None = None  # one of the verifiers: the warm start leaves out what it would answer otherwise
 
     def __post_init__(self) -> None:
         if len(self.keep) != 2 or not 0.0 <= self.keep[0] <= self.keep[1] <= 1.0:
@@ -161,10 +162,9 @@ class Learning:
             raise Error("recipe: learning.keep and learning.curriculum need learning.pool; `rlvr probe` makes the file")
         if self.rounds < 0 or self.spread < 0:
             raise Error("recipe: learning.rounds and learning.spread must be at least 0")
-        if self.rename and self.rationales:
-            raise Error(
-                "recipe: learning.rename is for written rationales; those of learning.rationales name their genes"
-            )
+        if self.rationales and (self.rename or self.critic):
+            key = "rename" if self.rename else "critic"
+            raise Error(f"recipe: learning.{key} is for written rationales; remove it, or learning.rationales")
         if self.curriculum and not all(0.0 < share <= 1.0 for _, share in self.shares.points):
             raise Error("recipe: learning.curriculum: every share must be above 0 and at most 1")
 

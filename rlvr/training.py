@@ -84,6 +84,9 @@ class Run:
         self.held_out = evaluate.select(self.questions, recipe.evaluation)
         self.templates = templates(recipe, {question.task for question in self.questions})
         self.layer = reward_layer(recipe, self.templates)
+        critic = recipe.learning.critic
+        if critic is not None and critic not in self.layer.verifiers:
+            raise Error(f"learning.critic {critic!r} is none of the verifiers: {', '.join(self.layer.verifiers)}")
         self.grpo_config.reward_weights = self.layer.weights()
         self._warn_of_overconfidence()
         test = [q for q in self.questions if q.split == "test"]  # will be measured, at the end
@@ -97,8 +100,11 @@ class Run:
         self._check_lengths()
         self._check_batch()
         control = self.tokenizer.all_special_tokens
+        judge = None if critic is None else self.layer.verifiers[critic].verifier
         self.imitated = (
-            warm_start_rows(self.train, self.templates, recipe.learning, control, recipe.seed) if self.sft else []
+            warm_start_rows(self.train, self.templates, recipe.learning, control, recipe.seed, judge)
+            if self.sft
+            else []
         )
         if self.state.is_main_process:
             self.lock = open_folder(self.folder, recipe.to_dict(), self._made_of())

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from rlvr.cli import app
 from rlvr.learning import grpo_rows, pooled, warm_start_rows
+from rlvr.learning.critic import passed
 from rlvr.learning.pool import laid_out, pass_rates
 from rlvr.learning.probe import histogram, probe, summarise
 from rlvr.opening import gather, templates
@@ -26,6 +27,7 @@ from rlvr.recipe import Learning, Recipe, load
 from rlvr.training import Run
 from rlvr.types import Error, Question
 from tests.chance import verifiers
+from verifiers.preference import Preference
 
 _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
 assert _spec is not None and _spec.loader is not None
@@ -292,6 +294,42 @@ def test_the_critic_keeps_what_passed(model: Path, tmp_path: Path) -> None:
         warm_start_rows([two, three], by_task, learning, ["<|im_end|>"])
     with pytest.raises(Error, match="no such file; make it: rlvr probe"):
         warm_start_rows([one], by_task, Learning(rationales="nowhere.parquet"), [])
+
+
+def test_a_verifier_judges_the_written_rationales(make_question) -> None:
+    """Neighbours that say up for certain: kept where up was measured; where they say nothing, nothing is imitated."""
+    vote = {"up": 0.9, "down": 0.1}
+    truths = {"agrees": ("up", vote), "disagrees": ("down", vote), "unknown": ("up", None)}
+    asked = [make_question(truth={"answer": a, "neighbours": v}, id=name) for name, (a, v) in truths.items()]
+    other = make_question(task="cell/type", truth={"answer": "B cell"}, id="not judged")
+    by_task = {question.task: load_prompt(question.task) for question in (*asked, other)}
+    for critic in (Preference(), Preference(weighted=True)):
+        assert [question.id for question in passed([*asked, other], by_task, critic)] == ["agrees", "not judged"]
+    assert passed(asked, by_task, Preference(least=0.7)) == asked[:1]
+    with pytest.raises(Error, match=r"learning\.critic preference: none of 3 training questions passes"):
+        passed(asked, by_task, Preference(least=0.9))
+    rows = warm_start_rows(asked, by_task, Learning(critic="preference"), [], critic=Preference())
+    assert [row["prompt"] for row in rows] == [by_task[asked[0].task].render(asked[0])]
+    assert len(warm_start_rows(asked, by_task, Learning(), [])) == len(asked)
+
+
+@pytest.mark.parametrize("critic", ["label", "neighbours"])
+def test_a_run_asks_the_critic_that_its_recipe_names(model: Path, tmp_path: Path, critic: str) -> None:
+    """What is right by the measurement always passes; the vote of the neighbours is another opinion."""
+    sft = "sft={max_steps: 2, per_device_train_batch_size: 4, learning_rate: 1.0e-3, gradient_checkpointing: false}"
+    both = "verifiers={label: {weight: 1.0}, neighbours: {weight: 0.5}}"
+    run = Run(recipe(model, tmp_path / "run", sft, both, f"learning.critic={critic}"))
+    voted = {question.id: question.truth["neighbours"] or {} for question in run.train}
+    agree = sum(voted[q.id].get(q.truth["answer"], 0.0) == max(voted[q.id].values(), default=1.0) for q in run.train)
+    assert 0 < agree < len(run.train)
+    assert len(run.imitated) == (agree if critic == "neighbours" else len(run.train))
+
+
+def test_a_critic_must_be_one_of_the_verifiers(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(Error, match=r"learning\.critic 'oracle' is none of the verifiers: label, format"):
+        Run(recipe(model, tmp_path / "run", "learning.critic=oracle"))
+    with pytest.raises(Error, match=r"learning\.critic is for written rationales"):
+        Learning(critic="label", rationales="probe.parquet")
 
 
 def test_a_warm_start_alone_learns_what_the_critic_kept(model: Path, tmp_path: Path) -> None:
