@@ -10,6 +10,9 @@ RUN := runs/quickstart
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Threads that wait for each other sleep instead of spinning: where another process wants the cores too, spinning makes
+# torch's small operations many times slower.
+export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: quickstart test test-vllm clean
 .DELETE_ON_ERROR:
