@@ -154,6 +154,7 @@ class Learning:
     rationales: str | None = None  # what `rlvr probe` wrote: the warm start learns the best that passed
     rename: bool = False  # the warm start deals gene names anew: they say nothing of unseen genes, the evidence does
     critic: str | None = None  # one of the verifiers: the warm start leaves out what it would answer otherwise
+    answer_weight: float = 1.0  # for how many tokens of a thought an answer's word counts in the warm start's loss
 
     def __post_init__(self) -> None:
         if len(self.keep) != 2 or not 0.0 <= self.keep[0] <= self.keep[1] <= 1.0:
@@ -162,6 +163,8 @@ class Learning:
             raise Error("recipe: learning.keep and learning.curriculum need learning.pool; `rlvr probe` makes the file")
         if self.rounds < 0 or self.spread < 0:
             raise Error("recipe: learning.rounds and learning.spread must be at least 0")
+        if self.answer_weight < 1:
+            raise Error(f"recipe: learning.answer_weight is {self.answer_weight:g}; it must be at least 1")
         if self.rationales and (self.rename or self.critic):
             key = "rename" if self.rename else "critic"
             raise Error(f"recipe: learning.{key} is for written rationales; remove it, or learning.rationales")

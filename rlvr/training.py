@@ -22,7 +22,7 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset
 from transformers import set_seed
-from trl import GRPOConfig, SFTConfig, SFTTrainer
+from trl import GRPOConfig, SFTConfig
 
 from rlvr import evaluate, policy, prompts
 from rlvr.learning import grpo_options, grpo_rows, pooled, warm_start_rows
@@ -36,8 +36,9 @@ from rlvr.trainer.config import checked_config
 from rlvr.trainer.engine import masked_positions_skipped, refuse_engine
 from rlvr.trainer.folder import open_folder
 from rlvr.trainer.jsonlines import JsonLines
-from rlvr.trainer.resume import Resuming, load_weights
+from rlvr.trainer.resume import load_weights
 from rlvr.trainer.state import read_states, write_states
+from rlvr.trainer.warm_start import WarmStart
 from rlvr.types import Error, Question
 from rlvr.watch.callbacks import Watcher, one_line_a_step
 from rlvr.watch.trackers import refuse_tracker
@@ -45,10 +46,6 @@ from rlvr.watch.trackers import refuse_tracker
 log = logging.getLogger(__name__)
 
 UNRESUMABLE = {"save_only_model", "ignore_data_skip", "enable_jit_checkpoint"}
-
-
-class WarmStart(Resuming, SFTTrainer):  # type: ignore[misc]
-    """trl.SFTTrainer, which goes on where it was."""
 
 
 class Run:
@@ -136,6 +133,10 @@ class Run:
                 processing_class=self.tokenizer,
                 callbacks=[JsonLines(self.folder / "metrics.jsonl", "warm_start")],
             )
+            if self.recipe.learning.answer_weight != 1.0:
+                closed = [template.slot_words for template in self.templates.values() if template.slot_words]
+                slots = [policy.AnswerSlot(self.tokenizer, words) for words in closed]
+                trainer.weigh(self.recipe.learning.answer_weight, {token for slot in slots for token in slot.words})
             trainer.keep("seconds", self.stopwatch)
             one_line_a_step(trainer)
             with masked_positions_skipped():

@@ -12,6 +12,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -22,8 +24,10 @@ from rlvr.learning.critic import passed
 from rlvr.learning.pool import laid_out, pass_rates
 from rlvr.learning.probe import histogram, probe, summarise
 from rlvr.opening import gather, templates
+from rlvr.policy import AnswerSlot
 from rlvr.prompts import load as load_prompt
 from rlvr.recipe import Learning, Recipe, load
+from rlvr.trainer.warm_start import WarmStart
 from rlvr.training import Run
 from rlvr.types import Error, Question
 from tests.chance import verifiers
@@ -330,6 +334,50 @@ def test_a_critic_must_be_one_of_the_verifiers(model: Path, tmp_path: Path) -> N
         Run(recipe(model, tmp_path / "run", "learning.critic=oracle"))
     with pytest.raises(Error, match=r"learning\.critic is for written rationales"):
         Learning(critic="label", rationales="probe.parquet")
+
+
+# The answer's say.
+@pytest.mark.parametrize("items", [None, 100])
+def test_an_answer_weighs_as_many_tokens_as_the_recipe_says(model: Path, tmp_path: Path, items: int | None) -> None:
+    """By hand: each answer's word once, however often the thought has it, and nothing else."""
+    sft = "sft={max_steps: 1, per_device_train_batch_size: 8, learning_rate: 1.0e-3, gradient_checkpointing: false}"
+    run = Run(recipe(model, tmp_path / "run", sft))
+    trainer = WarmStart(
+        model=run.model,
+        args=run.sft,
+        train_dataset=Dataset.from_list(run.imitated),
+        processing_class=run.tokenizer,
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    trained = trainer.model.eval()
+    (template,) = run.templates.values()
+    slot = AnswerSlot(run.tokenizer, template.slot_words)
+    with torch.no_grad():
+        plain = trainer.compute_loss(trained, dict(batch), num_items_in_batch=items)
+        trainer.weigh(5.0, slot.words)
+        weighed = trainer.compute_loss(trained, dict(batch), num_items_in_batch=items)
+        chances = trained(batch["input_ids"], attention_mask=batch["attention_mask"]).logits.log_softmax(dim=-1)
+    lost = 0.0
+    ends = {f"{word}</answer>" for word in template.slot_words}
+    for row, ids in enumerate(batch["input_ids"].tolist()):
+        (place,) = (
+            i for i in range(len(ids)) if run.tokenizer.decode(ids[i:], skip_special_tokens=True).rstrip() in ends
+        )
+        lost -= float(chances[row, place - 1, ids[place]])
+    tokens = items or int((batch["labels"][:, 1:] != -100).sum())
+    assert float(weighed) == pytest.approx(float(plain) + 4.0 * lost / tokens, rel=1e-4)
+
+
+def test_a_warm_start_weighs_answers_where_its_recipe_says_so(model: Path, tmp_path: Path) -> None:
+    sft = "sft={max_steps: 2, per_device_train_batch_size: 4, logging_steps: 1, gradient_checkpointing: false}"
+    losses = {}
+    for weight in (1, 9):
+        out = tmp_path / str(weight)
+        Run(recipe(model, out, sft, f"learning.answer_weight={weight}")).warm_start()
+        losses[weight] = json.loads((out / "metrics.jsonl").read_text().splitlines()[0])["loss"]
+    assert losses[9] > 1.01 * losses[1]
+    with pytest.raises(Error, match=r"learning\.answer_weight is 0\.5; it must be at least 1"):
+        Learning(answer_weight=0.5)
 
 
 def test_a_warm_start_alone_learns_what_the_critic_kept(model: Path, tmp_path: Path) -> None:
