@@ -9,7 +9,8 @@ what macro per-gene AUROC has over .5, given as a share of that of the vote of t
 related knockdowns, and of the oracle; `gain` is what GRPO adds to the warm start; `thoughts` says how many of them read
 and compare the evidence rightly, and `as its thought says` scores the comparison that they end with. Intervals are over
 perturbations, paired. The vote of the nearest is the difference of the squared similarities of the two measurements
-shown.
+shown; `nearest_ranks_training` is what it makes of the training questions, all and those that the warm start's critic
+kept.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ import numpy as np
 import pandas as pd
 
 from rlvr import metrics, provenance, rationales
+from rlvr.learning.critic import passed
 from rlvr.metrics.bootstrap import Measured
-from rlvr.opening import gather, templates
+from rlvr.opening import gather, reward_layer, templates
 from rlvr.prompts import Template
 from rlvr.recipe import load
 from rlvr.results import rows
@@ -36,6 +38,7 @@ from rlvr.types import Error, Question
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "perturbqa_policy.json"
 METRIC = "auroc_macro_gene"
+RESAMPLES = 500  # of the training questions; of the panel, the usual number
 BESIDE = ("nearest", "evidence_vote", "neighbour_vote", "oracle")
 
 
@@ -65,7 +68,7 @@ def measure(run: Path, oracle: Path) -> dict[str, Any]:
     found: dict[str, Any] = {
         "task": task,
         "seed": recipe.seed,
-        "settings": {"source": recipe.source, "verifiers": recipe.verifiers, "sft": recipe.sft, "grpo": recipe.grpo},
+        "settings": {key: recipe.to_dict()[key] for key in ("source", "verifiers", "learning", "sft", "grpo")},
         "split": sorted({question.split for question in asked}),
         "panel": recipe.evaluation.panel,
         "n": len(asked),
@@ -77,6 +80,10 @@ def measure(run: Path, oracle: Path) -> dict[str, Any]:
         "share_of_lift": {f"{stage} / {name}": share(drawn[stage], drawn[name]) for stage in stages for name in BESIDE},
         "oracle_covers": int((told["oracle"][:, 0] != 0.5).sum()),
     }
+    if recipe.learning.critic:
+        judge = reward_layer(recipe, {task: template}).verifiers[recipe.learning.critic].verifier
+        kept = passed(train, {task: template}, judge)
+        found["nearest_ranks_training"] = {"all": ranked(train, labels), "what the critic kept": ranked(kept, labels)}
     last = list(stages)[-1]
     gaps = {f"{last} - {name}": (last, name) for name in BESIDE}
     if "warm_start" in stages and "after" in stages:
@@ -123,6 +130,20 @@ def nearest(asked: Sequence[Question], labels: Sequence[str]) -> np.ndarray:
             best[row, column] = max(best[row, column], (item["similarity"] / 100) ** 2)
     first = 0.5 + (best[:, 0] - best[:, 1]) / 2
     return np.column_stack([first, 1 - first])
+
+
+def ranked(questions: Sequence[Question], labels: Sequence[str]) -> dict[str, Any]:
+    """How well the vote of the nearest ranks the measured answers of these questions."""
+    system: metrics.System = {
+        "labels": [question.truth["answer"] for question in questions],
+        "probabilities": nearest(questions, labels),
+        "answers": [None] * len(questions),
+        "label_names": labels,
+        "readouts": [question.fields["readout"] for question in questions],
+        "clusters": [question.fields["perturbation"] for question in questions],
+    }
+    of = metrics.measured(questions[0].task, {"": system}, resamples=RESAMPLES, only=(METRIC,))[""][METRIC]
+    return {"questions": len(questions), **of.interval()}
 
 
 def predicted(asked: Sequence[Question], oracle: Path) -> np.ndarray:
