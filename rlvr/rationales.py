@@ -16,8 +16,6 @@ from rlvr.prompts import Messages, Template
 from rlvr.types import Error, Question
 
 NAMED = 60  # characters of a field that a thought may repeat
-DEGREES = {10: "hardly", 20: "somewhat", 40: "much"}  # a lead of at most so many percent
-FAR = "far"
 
 
 def rationale(question: Question, template: Template) -> str:
@@ -45,8 +43,7 @@ def thought(question: Question, template: Template) -> str:
 
 
 def compared(evidence: Sequence[Mapping[str, Any]], template: Template) -> str:
-    """Which label's most similar measurement is the more similar, and how much so, in a word. A policy of 135M
-    parameters that was taught to state the difference of the percentages got half of them wrong, and hardly used it."""
+    """Which label's most similar measurement is the more similar, and by how many percent."""
     nearest: dict[str, int] = {}
     for item in evidence:
         nearest[item["answer"]] = max(item["similarity"], nearest.get(item["answer"], 0))
@@ -55,8 +52,7 @@ def compared(evidence: Sequence[Mapping[str, Any]], template: Template) -> str:
     if not others:
         return f"only {word}"
     lead = nearest[first] - nearest[others[0]]
-    degree = next((degree for most, degree in DEGREES.items() if lead <= most), FAR)
-    return f"{word} {degree} nearer" if lead else "even"
+    return f"{word} leads by {lead}" if lead else "even"
 
 
 def rows(question: Question, template: Template) -> dict[str, Messages]:

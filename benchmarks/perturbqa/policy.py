@@ -7,7 +7,7 @@
 Writes benchmarks/results/perturbqa_policy.json: a row for each stage of each run, and the mean of the runs. Lift is
 what macro per-gene AUROC has over .5, given as a share of that of the vote of the evidence shown, of the vote of all
 related knockdowns, and of the oracle; `gain` is what GRPO adds to the warm start; `thoughts` says how many of them read
-and compare the evidence rightly, and `as its thought says` scores the comparison that they end with. Intervals are over
+and compare the evidence rightly, and `as its thought says` scores the lead that they end with. Intervals are over
 perturbations, paired. The vote of the nearest is the difference of the squared similarities of the two measurements
 shown; `nearest_ranks_training` is what it makes of the training questions, all and those that the warm start's critic
 kept.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +39,7 @@ from rlvr.types import Error, Question
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "perturbqa_policy.json"
 METRIC = "auroc_macro_gene"
+MOST = 60  # characters at the end of a thought
 RESAMPLES = 500  # of the training questions; of the panel, the usual number
 BESIDE = ("nearest", "evidence_vote", "neighbour_vote", "oracle")
 
@@ -109,15 +111,13 @@ def reading(told: Sequence[str], asked: Sequence[Question], template: Template) 
 
 
 def said(told: Sequence[str], template: Template, labels: Sequence[str]) -> np.ndarray:
-    """[questions, 2] one half, and a step for each degree of the comparison that the thought ends with, right or wrong;
-    one half without one."""
+    """[questions, 2] one half, and half the lead that the thought ends with, right or wrong; one half without one."""
     signs = {template.word(label): sign for label, sign in zip(labels, (1, -1), strict=True)}
-    degrees = [*rationales.DEGREES.values(), rationales.FAR]
     first = np.full(len(told), 0.5)
     for row, thought in enumerate(told):
-        match thought.rpartition(": ")[2].removesuffix(".").split(" "):
-            case [word, degree, "nearer"] if word in signs and degree in degrees:
-                first[row] += signs[word] * (1 + degrees.index(degree)) / (2 * len(degrees))
+        found = re.search(r": (\S+) leads by (\d{1,2})\.?$", thought[-MOST:])
+        if found and found[1] in signs:
+            first[row] += signs[found[1]] * int(found[2]) / 200
     return np.column_stack([first, 1 - first])
 
 
