@@ -24,14 +24,17 @@ from rlvr.learning.critic import passed
 from rlvr.learning.pool import laid_out, pass_rates
 from rlvr.learning.probe import histogram, probe, summarise
 from rlvr.opening import gather, templates
+from rlvr.plugins import load as load_plugin
 from rlvr.policy import AnswerSlot
 from rlvr.prompts import load as load_prompt
 from rlvr.recipe import Learning, Recipe, load
 from rlvr.trainer.warm_start import WarmStart
 from rlvr.training import Run
 from rlvr.types import Error, Question
+from rlvr.verifier import Verifier
 from tests.chance import verifiers
-from verifiers.preference import Preference
+
+PREFERENCE = load_plugin("verifiers", "preference", Verifier)
 
 _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
 assert _spec is not None and _spec.loader is not None
@@ -307,12 +310,12 @@ def test_a_verifier_judges_the_written_rationales(make_question) -> None:
     asked = [make_question(truth={"answer": a, "neighbours": v}, id=name) for name, (a, v) in truths.items()]
     other = make_question(task="cell/type", truth={"answer": "B cell"}, id="not judged")
     by_task = {question.task: load_prompt(question.task) for question in (*asked, other)}
-    for critic in (Preference(), Preference(weighted=True)):
+    for critic in (PREFERENCE(), PREFERENCE(weighted=True)):
         assert [question.id for question in passed([*asked, other], by_task, critic)] == ["agrees", "not judged"]
-    assert passed(asked, by_task, Preference(least=0.7)) == asked[:1]
+    assert passed(asked, by_task, PREFERENCE(least=0.7)) == asked[:1]
     with pytest.raises(Error, match=r"learning\.critic preference: none of 3 training questions passes"):
-        passed(asked, by_task, Preference(least=0.9))
-    rows = warm_start_rows(asked, by_task, Learning(critic="preference"), [], critic=Preference())
+        passed(asked, by_task, PREFERENCE(least=0.9))
+    rows = warm_start_rows(asked, by_task, Learning(critic="preference"), [], critic=PREFERENCE())
     assert [row["prompt"] for row in rows] == [by_task[asked[0].task].render(asked[0])]
     assert len(warm_start_rows(asked, by_task, Learning(), [])) == len(asked)
 
