@@ -1,9 +1,10 @@
 """Writes the warm start's rationales for training questions.
 
 Where a question shows evidence, the thought names its genes and reads the measured neighbours in order; where that
-evidence is contrastive, it reads their similarities too and says which label's nearest is nearer, and by how much. Else
-it is the source's own `truth["rationale"]`, or names what the question gives. No answer is drawn from it in words, so
-how far to trust the neighbours is left for the policy to learn. Held-out questions are refused.
+evidence is contrastive, it reads their similarities too and says which label's nearest is nearer, and by how much. Such
+numbers have two digits, as a token is a digit here, and "5" begins as "50" does. Else it is the source's own
+`truth["rationale"]`, or names what the question gives. No answer is drawn from it in words, so how far to trust the
+neighbours is left for the policy to learn. Held-out questions are refused.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def thought(question: Question, template: Template) -> str:
         items = [f"{e['perturbation']} {template.word(e['answer'])}" for e in shown]
         if not question.truth.get("contrastive"):
             return f"{subject}: like {', '.join(items)}."
-        read = ", ".join(f"{item} {e['similarity']}" for item, e in zip(items, shown, strict=True))
+        read = ", ".join(f"{item} {e['similarity']:02d}" for item, e in zip(items, shown, strict=True))
         return f"{subject}: like {read}: {compared(shown, template)}."
     if "rationale" in question.truth:
         return str(question.truth["rationale"])
@@ -52,7 +53,7 @@ def compared(evidence: Sequence[Mapping[str, Any]], template: Template) -> str:
     if not others:
         return f"only {word}"
     lead = nearest[first] - nearest[others[0]]
-    return f"{word} leads by {lead}" if lead else "even"
+    return f"{word} leads by {lead:02d}" if lead else "even"
 
 
 def rows(question: Question, template: Template) -> dict[str, Messages]:

@@ -45,10 +45,10 @@ def test_the_completion_is_one_assistant_turn() -> None:
         ([("NOP16", "up", 23), ("ARID2", "down", 12)], "A on B: like NOP16 up 23, ARID2 down 12: up leads by 11."),
         (
             [("X", "up", 9), ("Y", "down", 30), ("Z", "down", 7)],
-            "A on B: like X up 9, Y down 30, Z down 7: down leads by 21.",
+            "A on B: like X up 09, Y down 30, Z down 07: down leads by 21.",
         ),
-        ([("X", "up", 9), ("Y", "down", 9)], "A on B: like X up 9, Y down 9: even."),
-        ([("X", "up", 9), ("Y", "up", 4)], "A on B: like X up 9, Y up 4: only up."),
+        ([("X", "up", 9), ("Y", "down", 9)], "A on B: like X up 09, Y down 09: even."),
+        ([("X", "up", 9), ("Y", "up", 4)], "A on B: like X up 09, Y up 04: only up."),
         ([], "A on B: nothing related was measured."),
     ],
 )
