@@ -45,15 +45,19 @@ def thought(question: Question, template: Template) -> str:
 
 def compared(evidence: Sequence[Mapping[str, Any]], template: Template) -> str:
     """Which label's most similar measurement is the more similar, and by how many percent."""
+    label, lead = leading(evidence)
+    word = template.word(label)
+    return f"only {word}" if lead is None else f"{word} leads by {lead:02d}" if lead else "even"
+
+
+def leading(evidence: Sequence[Mapping[str, Any]]) -> tuple[str, int | None]:
+    """The label whose most similar measurement is the most similar, and by how many percent; None if it is alone.
+    evidence: at least one."""
     nearest: dict[str, int] = {}
     for item in evidence:
         nearest[item["answer"]] = max(item["similarity"], nearest.get(item["answer"], 0))
     first, *others = sorted(nearest, key=nearest.__getitem__, reverse=True)
-    word = template.word(first)
-    if not others:
-        return f"only {word}"
-    lead = nearest[first] - nearest[others[0]]
-    return f"{word} leads by {lead:02d}" if lead else "even"
+    return first, nearest[first] - nearest[others[0]] if others else None
 
 
 def rows(question: Question, template: Template) -> dict[str, Messages]:
