@@ -208,7 +208,7 @@ def test_the_recipe_carries_engine_options() -> None:
 
 
 SHARDED = """
-import torch, torch.distributed as dist
+import os, torch, torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from accelerate import Accelerator
@@ -224,7 +224,8 @@ fully_shard(split.model, mesh=mesh)
 split.sync_weights(); split.check_base()
 assert split.llm.weights.keys() == whole.llm.weights.keys()
 same = all(torch.equal(split.llm.weights[k], w) for k, w in whole.llm.weights.items())
-print("rank", dist.get_rank(), "of", dist.get_world_size(), "same", same)
+# One write: `print` makes several, and the two ranks' pieces mix.
+os.write(1, f"rank {dist.get_rank()} of {dist.get_world_size()} same {same}\\n".encode())
 dist.destroy_process_group()
 """
 
