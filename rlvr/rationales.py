@@ -9,7 +9,7 @@ neighbours is left for the policy to learn. Held-out questions are refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlvr.completions import reference
@@ -33,21 +33,28 @@ def thought(question: Question, template: Template) -> str:
         subject, shown = f"{fields['perturbation']} on {fields['readout']}", fields["evidence"]
         if not shown:
             return f"{subject}: nothing related was measured."
-        items = [f"{e['perturbation']} {template.word(e['answer'])}" for e in shown]
-        if not question.truth.get("contrastive"):
-            return f"{subject}: like {', '.join(items)}."
-        read = ", ".join(f"{item} {e['similarity']:02d}" for item, e in zip(items, shown, strict=True))
-        return f"{subject}: like {read}: {compared(shown, template)}."
+        return f"{subject}: {told(shown, template.word, bool(question.truth.get('contrastive')))}."
     if "rationale" in question.truth:
         return str(question.truth["rationale"])
     return "; ".join(f"{key} {value}" for key, value in fields.items() if len(str(value)) <= NAMED) + "."
 
 
-def compared(evidence: Sequence[Mapping[str, Any]], template: Template) -> str:
+def told(evidence: Sequence[Mapping[str, Any]], word: Callable[[str], str], contrastive: bool) -> str:
+    """At least one measurement, read in order, and compared where it is contrastive. word: of a label."""
+    items = ", ".join(f"{item['perturbation']} {beside(item, word, contrastive)}" for item in evidence)
+    return f"like {items}: {compared(evidence, word)}" if contrastive else f"like {items}"
+
+
+def beside(item: Mapping[str, Any], word: Callable[[str], str], contrastive: bool) -> str:
+    """What is said of one measurement: its outcome, and how similar it is where that is compared."""
+    outcome = word(item["answer"])
+    return f"{outcome} {item['similarity']:02d}" if contrastive else outcome
+
+
+def compared(evidence: Sequence[Mapping[str, Any]], word: Callable[[str], str]) -> str:
     """Which label's most similar measurement is the more similar, and by how many percent."""
     label, lead = leading(evidence)
-    word = template.word(label)
-    return f"only {word}" if lead is None else f"{word} leads by {lead:02d}" if lead else "even"
+    return f"only {word(label)}" if lead is None else f"{word(label)} leads by {lead:02d}" if lead else "even"
 
 
 def leading(evidence: Sequence[Mapping[str, Any]]) -> tuple[str, int | None]:

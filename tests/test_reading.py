@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rlvr import prompts, rationales
 from rlvr.completions import reference
 from rlvr.plugins import load
-from rlvr.types import Completion, Reason
+from rlvr.types import Completion, Error, Reason
 from rlvr.verifier import Verifier
 
 READING = load("verifiers", "reading", Verifier)
@@ -87,6 +87,20 @@ def test_without_contrast_there_is_nothing_to_compare(make_question):
     assert verdict(asked, "like NOP16 up, AC004556.1 less.").score == 0.5
     assert not READING().applies(question(make_question, []))
     assert not READING().applies(question(make_question, task="cell/type"))
+
+
+def test_a_label_may_have_several_words(make_question):
+    words = {"up": "protects", "down": "does not"}
+    asked = question(make_question, [("NOP16", "down", 20), ("ARID2", "up", 15)], words=words)
+    read = "like NOP16 does not 20, ARID2 protects 15: "
+    assert READING().honest(asked).thought == read + "does not leads by 05."
+    paid = {end: verdict(asked, read + end).score for end in ("does not leads by 05", "protects leads by 05")}
+    assert paid == {"does not leads by 05": 1.0, "protects leads by 05": 0.75}
+
+
+def test_a_leeway_of_nothing_is_refused():
+    with pytest.raises(Error, match="leeway is 0; it must be at least 1"):
+        READING(leeway=0)
 
 
 def test_what_cannot_be_a_thought(make_question):

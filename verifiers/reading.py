@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from rlvr.rationales import leading
-from rlvr.types import Completion, Evidence, Question, Reason, Verdict
+from rlvr.rationales import beside, compared, leading, told
+from rlvr.types import Completion, Error, Evidence, Question, Reason, Verdict
 from rlvr.verifier import Honest, Verifier
 
 from ._common import UNREADABLE
@@ -41,89 +41,80 @@ class Reading(Verifier):
     def applies(self, question: Question) -> bool:
         return super().applies(question) and bool(question.fields.get("evidence"))
 
+    def __post_init__(self) -> None:
+        if self.leeway < 1:
+            raise Error(f"reading: leeway is {self.leeway}; it must be at least 1")
+
     def verify(self, question: Question, completion: Completion) -> Verdict:
         thought = completion.thought
         if thought is None or completion.answer is None:
             return Verdict(0.0, Reason.UNPARSED)
         if len(thought) > LONGEST:
             return Verdict(0.0, Reason.TOO_LONG)
-        said, shown = _WORD.findall(thought), question.fields["evidence"]
-        measured = bool(question.truth.get("contrastive"))
-        read = [_beside(said, _WORD.findall(item["perturbation"]), _due(question, item, measured)) for item in shown]
-        facts = [
-            Evidence("prompt", str(item["perturbation"]), " ".join(_due(question, item, measured)), right)
-            for item, right in zip(shown, read, strict=True)
-        ]
-        score = sum(read) / len(read)
-        if measured:
-            close, due = self._compared(said, question)
-            facts.append(Evidence("prompt", question.id, due, close == 1.0))
+        said, word, contrastive = _WORD.findall(thought), _words(question), bool(question.truth.get("contrastive"))
+        facts = []
+        for item in question.fields["evidence"]:
+            due = beside(item, word, contrastive)
+            facts.append(Evidence("prompt", str(item["perturbation"]), due, _stands(said, item["perturbation"], due)))
+        score = sum(fact.supports for fact in facts) / len(facts)
+        if contrastive:
+            close = self._compared(said, question, word)
+            facts.append(Evidence("prompt", question.id, compared(question.fields["evidence"], word), close == 1.0))
             score = (score + close) / 2
         reason = Reason.CORRECT if score == 1.0 else Reason.PARTIAL if score > 0.0 else Reason.WRONG
         return Verdict(score, reason, tuple(facts))
 
     def honest(self, question: Question) -> Honest:
-        measured = bool(question.truth.get("contrastive"))
-        items = [
-            f"{item['perturbation']} {' '.join(_due(question, item, measured))}" for item in question.fields["evidence"]
-        ]
-        end = f": {_comparison(question)}" if measured else ""
-        return Honest(f"Like {', '.join(items)}{end}.", question.truth["answer"])
+        contrastive = bool(question.truth.get("contrastive"))
+        return Honest(f"{told(question.fields['evidence'], _words(question), contrastive)}.", question.truth["answer"])
 
-    def _compared(self, said: Sequence[str], question: Question) -> tuple[float, str]:
-        """How right the comparison is, in [0, 1], and what it should be."""
-        due = _comparison(question)
-        label, lead = leading(question.fields["evidence"])
-        ends = [at for at, word in enumerate(said) if word in ("leads", "even", "only")]
+    def _compared(self, said: list[str], question: Question, word: Callable[[str], str]) -> float:
+        """How right the comparison is, in [0, 1]."""
+        evidence = question.fields["evidence"]
+        label, lead = leading(evidence)
+        ends = [at for at, each in enumerate(said) if each in ("leads", "even", "only")]
         if len(ends) != 1:
-            return 0.0, due
+            return 0.0
         at = ends[0]
         if lead is None or said[at] == "only":
-            return float(said[at : at + 2] == due.split()), due
+            due = _WORD.findall(compared(evidence, word))
+            return float(said[at : at + len(due)] == due)
         if said[at] == "even":
-            return max(0.0, 1 - lead / self.leeway), due
-        ahead, number = said[at - 1] if at else "", _number(said[at + 2 : at + 3])
-        words = {_word(question, item["answer"]) for item in question.fields["evidence"]}
-        if said[at + 1 : at + 2] != ["by"] or number is None or ahead not in words:
-            return 0.0, due
-        far = abs(lead - number) if ahead == _word(question, label) else lead + number
-        return max(0.0, 1 - far / self.leeway), due
+            return max(0.0, 1 - lead / self.leeway)
+        ahead = [each for each in {item["answer"] for item in evidence} if _ends(said[:at], word(each))]
+        number = _number(said[at + 2]) if said[at + 1 : at + 2] == ["by"] and len(said) > at + 2 else None
+        if number is None or len(ahead) != 1:
+            return 0.0
+        far = abs(lead - number) if ahead == [label] else lead + number
+        return max(0.0, 1 - far / self.leeway)
 
 
-def _comparison(question: Question) -> str:
-    label, lead = leading(question.fields["evidence"])
-    word = _word(question, label)
-    return f"only {word}" if lead is None else f"{word} leads by {lead:02d}" if lead else "even"
+def _words(question: Question) -> Callable[[str], str]:
+    """A label -> the prompt's word for it."""
+    words = question.fields.get("words", {})
+    return lambda label: str(words.get(label, label))
 
 
-def _due(question: Question, item: Mapping[str, Any], measured: bool) -> list[str]:
-    """What has to stand beside a knockdown."""
-    word = _word(question, item["answer"])
-    return [word, f"{item['similarity']:02d}"] if measured else [word]
-
-
-def _word(question: Question, label: str) -> str:
-    return str(question.fields.get("words", {}).get(label, label))
-
-
-def _beside(said: Sequence[str], name: Sequence[str], due: Sequence[str]) -> bool:
+def _stands(said: list[str], name: str, due: str) -> bool:
     """Whether the name stands once, and what is due right after it, in any order."""
-    size = len(name)
-    places = [at for at in range(len(said) - size + 1) if said[at] == name[0] and list(said[at : at + size]) == name]
+    names, after = _WORD.findall(name), _WORD.findall(due)
+    places = [at for at in range(len(said)) if said[at : at + len(names)] == names]
     if len(places) != 1:
         return False
-    beside = said[places[0] + size : places[0] + size + len(due)]
-    return sorted(map(_plain, beside)) == sorted(map(_plain, due))
+    start = places[0] + len(names)
+    return sorted(map(_plain, said[start : start + len(after)])) == sorted(map(_plain, after))
+
+
+def _ends(said: list[str], word: str) -> bool:
+    tokens = _WORD.findall(word)
+    return said[-len(tokens) :] == tokens
 
 
 def _plain(word: str) -> str:
     """Numbers without the zeros before them."""
-    number = _number([word])
+    number = _number(word)
     return word if number is None else str(number)
 
 
-def _number(words: Sequence[str]) -> int | None:
-    for word in words:
-        if word.isascii() and word.isdigit() and len(word) <= NUMBER:
-            return int(word)
-    return None
+def _number(word: str) -> int | None:
+    return int(word) if word.isascii() and word.isdigit() and len(word) <= NUMBER else None
