@@ -22,10 +22,12 @@ from typing import Any
 import pandas as pd
 
 from rlvr import provenance
+from rlvr.results.compare import compare_runs
 from rlvr.source import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ("auroc_macro_gene", "auroc", "accuracy", "macro_f1")
+MEANT = ("row", "held_out", "trained", "flat_groups", "completions", "grpo_seconds")  # averaged over seeds
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,7 @@ class Study:
         if not (run / "report.json").is_file():
             start = [f"model={model}", f"seed={seed}", "sft={}", "evaluation.stages=[after]"]
             self.train(run, [*self.overrides, *start, *overrides])
-        started = _report(self._run("warm_start", seed))["after"]
-        return {"row": name, "seed": seed, **_found(run, started), "overrides": list(overrides)}
+        return {"row": name, "seed": seed, **_found(run, self._run("warm_start", seed)), "overrides": list(overrides)}
 
     def train(self, run: Path, overrides: Iterable[str]) -> None:
         self._call(ROOT / "train.py", "--config", self.recipe, *overrides, f"output_dir={run}")
@@ -88,14 +89,15 @@ def options(description: str | None, recipe: str, out: Path, names: Sequence[str
 
 
 def write(out: Path, rows: Sequence[dict[str, Any]], study: Study) -> None:
-    """The rows, their means over seeds, and on what machine; printed as well."""
-    table = pd.json_normalize(list(rows)).drop(columns=["seed", "overrides"])
+    """The rows, their means over seeds, and on what machine and versions; printed as well."""
+    table = pd.json_normalize([{key: row[key] for key in MEANT} for row in rows])
     means = table.groupby("row", sort=False).mean(numeric_only=True).reset_index()
     result = {
         "recipe": study.recipe,
         "overrides": list(study.overrides),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": provenance.machine(),
+        "versions": provenance.versions(),
         "means": means.to_dict("records"),
         "rows": list(rows),
     }
@@ -108,9 +110,11 @@ def _report(run: Path) -> dict[str, Any]:
     return document
 
 
-def _found(run: Path, started: dict[str, Any]) -> dict[str, Any]:
-    """Held-out scores before and after, what was trained early and late, and what that took."""
-    after, seconds = _report(run)["after"], _report(run)["seconds"]
+def _found(run: Path, start: Path) -> dict[str, Any]:
+    """Held-out scores before and after, and what they gained, paired (rlvr.results.compare); what was trained early and
+    late; which of the report's monitors went off; and what it took."""
+    report, started = _report(run), _report(start)["after"]
+    after, gain = report["after"], compare_runs(run, start)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if line["phase"] == "grpo" and "reward" in line]
     rows = pd.concat([pd.read_parquet(path) for path in sorted((run / "rollouts").glob("*.parquet"))])
@@ -118,10 +122,9 @@ def _found(run: Path, started: dict[str, Any]) -> dict[str, Any]:
     judges = [name.removesuffix("/reason") for name in rows.columns if name.endswith("/reason")]
     late = rows["step"] > rows["step"].max() - max(1, len(steps) // 4)
     early = rows["step"] <= max(1, len(steps) // 4)
-    tasks = [task for task in after if isinstance(after[task], dict) and "accuracy" in after[task]]
     scores = {
         task: {name: (started[task][name]["value"], after[task][name]["value"]) for name in KEPT if name in after[task]}
-        for task in tasks
+        for task in gain["tasks"]
     }
     return {
         "held_out": {
@@ -129,14 +132,17 @@ def _found(run: Path, started: dict[str, Any]) -> dict[str, Any]:
             for name in KEPT
             for place, when in enumerate(("before", "after"))
         },
+        "gain": {task: {name: of[name] for name in KEPT if name in of} for task, of in gain["tasks"].items()},
+        "answers": gain["overlap"],
         "trained": {
             f"{judge}/{when}": _mean(pd.to_numeric(rows.loc[part, judge]).dropna())
             for judge in judges
             for when, part in (("early", early), ("late", late))
         },
+        "monitors": [f"{of['monitor']} {of['subject']}: {of['detail']}" for of in report["monitors"] if not of["ok"]],
         "flat_groups": _mean(line["frac_reward_zero_std"] for line in steps),
         "completions": len(rows) + sum(map(len, discarded)),
-        "grpo_seconds": seconds.get("grpo"),
+        "grpo_seconds": report["seconds"].get("grpo"),
     }
 
 
