@@ -4,13 +4,14 @@
     accelerate launch train.py --config perturbqa_soft_hard seed=0 output_dir=runs/soft_hard_0
     python benchmarks/perturbqa/policy.py runs/soft_hard_0 [...] --oracle oracles/k562/direction.parquet
 
-Writes benchmarks/results/perturbqa_policy.json: a row for each stage of each run, and the mean of the runs. Lift is
+Writes benchmarks/results/perturbqa_policy.json: a row for each stage of each run, and the same of the runs' mean, draw
+by draw, as all answer one panel: its intervals are over perturbations, how far seeds lie apart the runs show. Lift is
 what macro per-gene AUROC has over .5, given as a share of that of the vote of the evidence shown, of the vote of all
 related knockdowns, and of the oracle; `gain` is what GRPO adds to the warm start; `thoughts` says how many of them read
-and compare the evidence rightly, and `as its thought says` scores the lead that they end with. Intervals are over
-perturbations, paired. The vote of the nearest is the difference of the squared similarities of the two measurements
-shown; `nearest_ranks_training` is what it makes of the training questions, all and those that the warm start's critic
-kept.
+and compare the evidence rightly, and `as its thought says` scores the lead that they end with. Strata are by whether a
+complex partner of the perturbation is in training, and whether it is core machinery. The vote of the nearest is the
+difference of the squared similarities of the two measurements shown; `nearest_ranks_training` is what it makes of the
+training questions, all and those that the warm start's critic kept.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import argparse
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rlvr import metrics, provenance, rationales
 from rlvr.learning.critic import passed
@@ -35,17 +39,25 @@ from rlvr.recipe import load
 from rlvr.results import rows
 from rlvr.shortcuts import shortcuts
 from rlvr.source import write_atomically
+from rlvr.strata import strata
 from rlvr.types import Error, Question
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "perturbqa_policy.json"
 METRIC = "auroc_macro_gene"
 MOST = 60  # characters at the end of a thought
+DIVISIONS = ("partner", "core")
+PERMUTATIONS = 200
 RESAMPLES = 500  # of the training questions; of the panel, the usual number
+SAID = ", as its thought says"
 BESIDE = ("nearest", "evidence_vote", "neighbour_vote", "oracle")
 
 
-def measure(run: Path, oracle: Path) -> dict[str, Any]:
-    """Stages and what stands beside them, on the questions that every stage of the run answered."""
+Drawn = Mapping[str, Measured]  # system -> macro per-gene AUROC
+
+
+def measure(run: Path, oracle: Path) -> tuple[dict[str, Any], dict[str, Drawn]]:
+    """Stages and what stands beside them, on the questions that every stage of the run answered; and their draws in
+    all of these ("") and in each stratum."""
     recipe = load(str(run / "recipe.yaml"))
     questions = {question.id: question for question in gather(recipe)[1]}
     stages = rows.stages(run)
@@ -59,14 +71,18 @@ def measure(run: Path, oracle: Path) -> dict[str, Any]:
     told = {name: table for name, table in told.items() if name in BESIDE}
     told |= {"nearest": nearest(asked, labels), "oracle": predicted(asked, oracle)}
     thought = {stage: thoughts(run, stage) for stage in stages}
-    told |= {f"{stage}, as its thought says": said(thought[stage], template, labels) for stage in stages}
+    told |= {f"{stage}{SAID}": said(thought[stage], template, labels) for stage in stages}
     systems = {stage: rows.system(table, labels) for stage, table in stages.items()}
     for table in stages.values():
         if list(table["question_id"]) != list(first["question_id"]):
             raise Error(f"{run}: its stages answered different questions; evaluate them on one panel")
     model = next(iter(systems.values()))
     systems |= {name: {**model, "probabilities": table, "answers": [None] * len(asked)} for name, table in told.items()}
-    drawn = {name: of[METRIC] for name, of in metrics.measured(task, systems, only=(METRIC,)).items()}
+    drawn = {"": draw(task, systems)}
+    for of in (of for division, of in strata(train, asked).items() if division in DIVISIONS):
+        for stratum in sorted({one for one in of if one is not None}):
+            keep = np.array([one == stratum for one in of])
+            drawn[stratum] = draw(task, {name: part(system, keep) for name, system in systems.items()})
     found: dict[str, Any] = {
         "task": task,
         "seed": recipe.seed,
@@ -75,25 +91,65 @@ def measure(run: Path, oracle: Path) -> dict[str, Any]:
         "panel": recipe.evaluation.panel,
         "n": len(asked),
         "seconds": json.loads((run / "report.json").read_text())["seconds"],
-        "systems": {name: of.interval() for name, of in drawn.items()},
         "parse_rate": {stage: float(table["answer"].notna().mean()) for stage, table in stages.items()},
         "accuracy": {stage: float(rows.right(table).mean()) for stage, table in stages.items()},
         "thoughts": {stage: reading(thought[stage], asked, template) for stage in stages},
-        "share_of_lift": {f"{stage} / {name}": share(drawn[stage], drawn[name]) for stage in stages for name in BESIDE},
+        "null": {
+            stage: metrics.permutation_null(task, systems[stage], permutations=PERMUTATIONS)[METRIC] for stage in stages
+        },
         "oracle_covers": int((told["oracle"][:, 0] != 0.5).sum()),
     }
     if recipe.learning.critic:
         judge = reward_layer(recipe, {task: template}).verifiers[recipe.learning.critic].verifier
         kept = passed(train, {task: template}, judge)
         found["nearest_ranks_training"] = {"all": ranked(train, labels), "what the critic kept": ranked(kept, labels)}
-    last = list(stages)[-1]
-    gaps = {f"{last} - {name}": (last, name) for name in BESIDE}
-    if "warm_start" in stages and "after" in stages:
-        gaps["gain"] = ("after", "warm_start")
-    found["differences"] = {
-        name: metrics.differences({METRIC: drawn[a]}, {METRIC: drawn[b]})[METRIC] for name, (a, b) in gaps.items()
+    return found | told_of(drawn), drawn
+
+
+def draw(task: str, systems: Mapping[str, metrics.System]) -> Drawn:
+    """The systems on the same resamples."""
+    return {name: of[METRIC] for name, of in metrics.measured(task, systems, only=(METRIC,)).items()}
+
+
+def part(system: metrics.System, keep: NDArray[np.bool_]) -> metrics.System:
+    """The system in the rows that are kept."""
+    told = system["probabilities"]
+    found: metrics.System = {
+        "labels": list(compress(system["labels"], keep)),
+        "probabilities": None if told is None else told[keep],
+        "answers": list(compress(system["answers"], keep)),
+        "label_names": system["label_names"],
+        "readouts": list(compress(system["readouts"], keep)),
+        "clusters": list(compress(system["clusters"], keep)),
     }
     return found
+
+
+def told_of(drawn: Mapping[str, Drawn]) -> dict[str, Any]:
+    """The systems and paired differences, in all rows and in each stratum; and what share the stages have of the lift
+    of what stands beside them."""
+    whole = drawn[""]
+    shares = {f"{stage} / {name}": share(whole[stage], whole[name]) for stage in reached(whole) for name in BESIDE}
+    rest = {stratum: compared(of) for stratum, of in drawn.items() if stratum}
+    return compared(whole) | {"share_of_lift": shares, "strata": rest}
+
+
+def compared(drawn: Drawn) -> dict[str, Any]:
+    """Every system, and the last stage minus what stands beside it."""
+    last = reached(drawn)[-1]
+    gaps = {f"{last} - {name}": (last, name) for name in BESIDE}
+    if {"warm_start", "after"} <= set(drawn):
+        gaps["gain"] = ("after", "warm_start")
+    differences = {name: metrics.differences({METRIC: drawn[a]}, {METRIC: drawn[b]}) for name, (a, b) in gaps.items()}
+    return {
+        "systems": {name: of.interval() for name, of in drawn.items()},
+        "differences": {name: of[METRIC] for name, of in differences.items()},
+    }
+
+
+def reached(drawn: Drawn) -> list[str]:
+    """The stages among the systems, in order."""
+    return [stage for stage in rows.STAGES if stage in drawn]
 
 
 def thoughts(run: Path, stage: str) -> list[str]:
@@ -162,14 +218,13 @@ def share(policy: Measured, other: Measured) -> dict[str, float]:
     return {"value": round(value, 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 
 
-def means(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Over the runs, each of its own seed: the values and their range."""
-    found: dict[str, dict[str, float]] = {}
-    for kind in ("systems", "share_of_lift", "differences"):
-        for name in runs[0][kind]:
-            values = [run[kind][name]["value"] for run in runs]
-            found[f"{kind}: {name}"] = {"mean": float(np.mean(values)), "low": min(values), "high": max(values)}
-    return found
+def averaged(runs: Sequence[Drawn]) -> Drawn:
+    """What the runs have on average, on the same resamples of the same questions."""
+    return {
+        name: replace(of, value=float(np.mean([run[name].value for run in runs])), draws=draws)
+        for name, of in runs[0].items()
+        for draws in [np.mean([run[name].draws for run in runs], axis=0)]
+    }
 
 
 def main() -> None:
@@ -178,15 +233,21 @@ def main() -> None:
     parser.add_argument("--oracle", required=True, type=Path, help="what `rlvr oracle fit` wrote for this task")
     parser.add_argument("--name", help="under which the result stands; default: the recipe's panel and split")
     options = parser.parse_args()
-    runs = [measure(run, options.oracle) for run in options.runs]
+    measured = [measure(run, options.oracle) for run in options.runs]
+    runs = [found for found, _ in measured]
+    if len({(run["panel"], run["n"], *run["split"], *run["systems"]) for run in runs}) > 1:
+        raise Error("the runs answered different questions, or not at the same stages; evaluate them on one panel")
     name = options.name or f"{runs[0]['panel']}, {' and '.join(runs[0]['split'])}"
     made = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "machine": provenance.machine()}
-    over = means(runs)
+    drawn = {stratum: averaged([of[stratum] for _, of in measured]) for stratum in measured[0][1]}
+    over = told_of(drawn)
     result = {**made, "versions": provenance.versions(), "mean": over, "runs": runs}
     held = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
     write_atomically(RESULT, (json.dumps({**held, name: result}, indent=1) + "\n").encode())
-    for what, of in over.items():
-        print(f"{name}  {what:40} {of['mean']:.3f}  ({of['low']:.3f} to {of['high']:.3f}, {len(runs)} runs)")
+    for kind in ("systems", "share_of_lift", "differences"):
+        for what, of in over[kind].items():
+            seeds = ", ".join(f"{run[kind][what]['value']:.3f}" for run in runs)
+            print(f"{name}  {kind}: {what:40} {of['value']:.3f} [{of['low']:.3f}, {of['high']:.3f}]  runs: {seeds}")
 
 
 if __name__ == "__main__":
