@@ -1,0 +1,155 @@
+"""PerturbQA in one page: oracles, shortcuts and policies as measured here, beside what was published.
+
+    python benchmarks/perturbqa/table.py > benchmarks/results/perturbqa.md
+
+Reads perturbqa_oracles.json, perturbqa_transfer.json and perturbqa_policy.json under benchmarks/results (each written
+by the script of its name) and published.csv; it measures nothing. All is macro per-gene AUROC: within each readout,
+averaged over the readouts that have both labels. Nothing published comes with an interval.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE.parent / "results"
+LINES = {"k562": "K562", "rpe1": "RPE1", "hepg2": "HepG2", "jurkat": "Jurkat"}
+METRIC = "auroc_macro_gene"
+ORACLES = ("ensemble", "fitted", "mlp")
+SHORTCUTS = (
+    "neighbour_vote",
+    "evidence_vote",
+    "complex_partners",
+    "readout_frequency",
+    "perturbation_frequency",
+    "leaked_pairs",
+    "core_machinery",
+    "annotation_count",
+)
+STRATA = {"kin": "complex partner or paralog in training", "no_kin": "neither", "no_core": "no core machinery"}
+TOLD = ("ensemble", "fitted", "mlp", "neighbour_vote", "evidence_vote", "complex_partners")
+STAGES = ("warm_start", "after")
+BESIDE = {"nearest": "two nearest", "evidence_vote": "evidence vote", "neighbour_vote": "all neighbours"}
+
+
+def held(name: str) -> dict[str, Any]:
+    """What a script found."""
+    found: dict[str, Any] = json.loads((RESULTS / name).read_text())
+    return found
+
+
+def lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A Markdown table."""
+    yield from (f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+    yield ""
+
+
+def figure(of: Mapping[str, Any] | None) -> str:
+    """.717 [.699, .752]; empty where nothing was measured."""
+    if not of or of["value"] is None:
+        return ""
+    value, low, high = (f"{of[key]:.3f}".replace("0.", ".", 1) for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def whole(task: str, test: Mapping[str, Any], published: pd.DataFrame) -> Iterator[str]:
+    """The full test split of every line, and the published rows."""
+    known = {line: test[line][task] for line in LINES if line in test}
+    rows = [
+        [name, *(figure(known[line]["all"][name][METRIC]) if line in known else "" for line in LINES), "here", ""]
+        for name in (*ORACLES, *SHORTCUTS)
+    ]
+    for row in published[published["task"] == task].to_dict("records"):
+        rows.append([str(row[key]) for key in ("system", *LINES, "source", "caveat")])
+    yield from lines(["system", *LINES.values(), "source", "caveat"], rows)
+    for line, found in known.items():
+        best = found["all"]["ensemble"]
+        genes, null = best[METRIC]["n"], best["null"]
+        pooled = ", ".join(f"{name} {found['all'][name]['auroc']['value']:.3f}" for name in ("ensemble", SHORTCUTS[3]))
+        yield (
+            f"{LINES[line]}: {found['n']} rows, {genes} genes count; permuted within readouts the ensemble has "
+            f"{null['mean']:.3f} (97.5 % point {null['high']:.3f}); its calibration error is {best['ece']:.3f}. "
+            f"Pooled over readouts: {pooled}."
+        )
+        yield ""
+
+
+def strata(task: str, test: Mapping[str, Any]) -> Iterator[str]:
+    """The same by what training holds of the perturbation."""
+    rows = []
+    for line in (line for line in LINES if line in test):
+        for stratum, words in STRATA.items():
+            of = test[line][task][stratum]
+            figures = (figure(of[name][METRIC]) for name in TOLD)
+            rows.append([LINES[line], words, str(of["ensemble"][METRIC]["n"]), *figures])
+    yield from lines(["line", "perturbations", "genes", *TOLD], rows)
+
+
+def transfer(split: str, found: Mapping[str, Any]) -> Iterator[str]:
+    """What an oracle of one line knows of another."""
+    systems = ("measured", "transferred", "both", "own")
+    strata = {"all": "all", "readout": "readouts that the other line has"}
+    rows = [
+        [name, task, words, str(of[task][stratum]["own"][METRIC]["n"])]
+        + [figure(of[task][stratum][system][METRIC]) for system in systems]
+        for name, of in found.items()
+        for task in ("effect", "direction")
+        for stratum, words in strata.items()
+    ]
+    yield from lines([f"lines, {split}", "task", "rows", "genes", *systems], rows)
+
+
+def policies(found: Mapping[str, Any]) -> Iterator[str]:
+    """Mean of the runs: stages, what GRPO adds, and what stands beside them; then how far seeds lie apart."""
+    rows, seeds = [], []
+    for name, of in found.items():
+        mean = of["mean"]
+        stages = [figure(mean["systems"].get(stage)) for stage in STAGES]
+        beside = [figure(mean["systems"][other]) for other in (*BESIDE, "oracle")]
+        genes = str(mean["systems"]["after"]["n"])
+        rows.append([name, str(len(of["runs"])), genes, *stages, figure(mean["differences"].get("gain")), *beside])
+        if len(of["runs"]) > 1:
+            each = [", ".join(figure(run["systems"].get(stage)) for stage in STAGES) for run in of["runs"]]
+            told = "; ".join(f"seed {run['seed']}: {text}" for run, text in zip(of["runs"], each, strict=True))
+            seeds.append(f"{name}; before and after GRPO: {told}.")
+    head = ["panel", "runs", "genes", "warm start", "after GRPO", "gain", *BESIDE.values(), "fitted oracle"]
+    yield from lines(head, rows)
+    for line in seeds:
+        yield line
+        yield ""
+
+
+def page() -> Iterator[str]:
+    test, moved = held("perturbqa_oracles.json")["test"], held("perturbqa_transfer.json")
+    published = pd.read_csv(HERE / "published.csv", dtype=str, keep_default_na=False)
+    yield "# PerturbQA"
+    yield ""
+    yield "Macro per-gene AUROC with 95 % intervals over perturbations, written by `benchmarks/perturbqa/table.py`. The"
+    yield "intervals sit high of the values: a readout that loses a label in a resample no longer counts there. Nothing"
+    yield "published came with an interval. HepG2 and Jurkat are filled in by the same commands where their files are."
+    yield ""
+    for task in ("effect", "direction"):
+        yield f"## {task.capitalize()}: every oracle and shortcut, full test split"
+        yield ""
+        yield from whole(task, test, published)
+        yield from strata(task, test)
+    yield "## An unseen line"
+    yield ""
+    yield "What the columns are says `benchmarks/perturbqa/transfer.py`."
+    yield ""
+    for split in moved:
+        yield from transfer(split, moved[split])
+    yield "## Policies of 135M parameters, on the committed panels"
+    yield ""
+    yield "`benchmarks/perturbqa/policy.py`; gain is what GRPO adds to the warm start, paired."
+    yield ""
+    yield from policies(held("perturbqa_policy.json"))
+
+
+if __name__ == "__main__":
+    print("\n".join(page()).rstrip())
