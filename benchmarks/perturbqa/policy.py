@@ -129,7 +129,8 @@ def told_of(drawn: Mapping[str, Drawn]) -> dict[str, Any]:
     """The systems and paired differences, in all rows and in each stratum; and what share the stages have of the lift
     of what stands beside them."""
     whole = drawn[""]
-    shares = {f"{stage} / {name}": share(whole[stage], whole[name]) for stage in reached(whole) for name in BESIDE}
+    stages = [f"{stage}{how}" for how in ("", SAID) for stage in reached(whole)]
+    shares = {f"{stage} / {name}": share(whole[stage], whole[name]) for stage in stages for name in BESIDE}
     rest = {stratum: compared(of) for stratum, of in drawn.items() if stratum}
     return compared(whole) | {"share_of_lift": shares, "strata": rest}
 
