@@ -301,7 +301,7 @@ def test_the_command_predicts_and_leaves_cells_empty_where_it_abstains(tmp_path,
 
 
 @pytest.mark.perturbqa
-def test_the_command_writes_a_network_its_tables_and_a_card(tmp_path, monkeypatch):
+def test_the_command_writes_a_network_its_tables_and_a_card(tmp_path, monkeypatch, capsys):
     from rlvr.cli import main
 
     def run(*asked):
@@ -323,3 +323,12 @@ def test_the_command_writes_a_network_its_tables_and_a_card(tmp_path, monkeypatc
     # What it wrote can be calibrated as any other model's table.
     again = ("calibrate", tmp_path / "o" / "direction.parquet", source, "--task", "direction", "--out", tmp_path / "c")
     assert not run(*again)
+    # Other identifiers are named beside those asked for; a size says nothing of a sign.
+    foreign = tmp_path / "ensembl.csv"
+    foreign.write_text("context,perturbation,ENSG00000109471\nk562,ENSG00000213658,0.5\n")
+    capsys.readouterr()
+    assert run("calibrate", foreign, source, "--task", "direction", "--out", tmp_path / "c") == 1
+    assert "it has ENSG00000213658, ENSG00000109471, k562, and" in " ".join(capsys.readouterr().err.split())
+    sized = ("calibrate", foreign, source, "--task", "direction", "--values", "effect", "--out", tmp_path / "c")
+    assert run(*sized) == 1
+    assert "--values effect says nothing of --task direction" in " ".join(capsys.readouterr().err.split())

@@ -6,6 +6,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from rlvr.oracle import importers, questions
 from rlvr.types import Error
@@ -36,6 +37,64 @@ def test_a_matrix_a_long_table_and_h5ad_say_the_same(tmp_path):
         assert len(held) == 4
 
 
+def test_expression_becomes_change_from_its_own_contexts_control(tmp_path):
+    matrix = pd.DataFrame(
+        {
+            "context": ["k562"] * 3 + ["rpe1"] * 2,
+            "condition": ["LAT+ctrl", "ctrl+CD3E", "ctrl", "LAT+ctrl", "ctrl"],
+            "IL2": [1.0, 4.0, 3.0, 1.0, 0.0],
+            "CD69": [2.0, 2.0, 2.0, 2.0, 2.0],
+        }
+    )
+    matrix.to_csv(tmp_path / "gears.csv", index=False)
+    found = importers.read(tmp_path / "gears.csv", "direction").set_index(["context", "perturbation", "readout"])["p"]
+    assert len(found) == 6
+    assert (found.xs("CD69", level="readout") == 0.5).all()
+    assert found["k562", "LAT", "IL2"] < 0.5 < found["rpe1", "LAT", "IL2"] < found["k562", "CD3E", "IL2"] + 1e-12
+    long = matrix.melt(["context", "condition"], var_name="readout")
+    long.to_parquet(tmp_path / "long.parquet")
+    again = importers.read(tmp_path / "long.parquet", "direction").set_index(["context", "perturbation", "readout"])
+    pd.testing.assert_series_equal(again["p"].sort_index(), found.sort_index())
+
+
+@pytest.mark.parametrize("kept", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
+def test_cells_are_averaged_and_their_controls_taken_off(tmp_path, kept):
+    names = ["LAT", "non-targeting", "LAT", "CD3E", "non-targeting"]
+    cells = np.array([[1.0, 0.0], [2.0, 1.0], [5.0, 0.0], [2.0, 3.0], [0.0, 1.0]])
+    obs = pd.DataFrame({"target_gene": pd.Categorical(names)}, index=list("abcde"))
+    data = anndata.AnnData(kept(cells), obs=obs, var=pd.DataFrame(index=["IL2", "CD69"]))
+    data.write_h5ad(tmp_path / "state.h5ad")
+    found = importers.read(tmp_path / "state.h5ad", "direction", "k562").set_index(["perturbation", "readout"])["p"]
+    change = {("LAT", "IL2"): 2.0, ("LAT", "CD69"): -1.0, ("CD3E", "IL2"): 1.0, ("CD3E", "CD69"): 2.0}
+    spread = np.sqrt(np.mean(np.square(list(change.values()))))
+    assert found.to_dict() == pytest.approx({key: 1 / (1 + np.exp(-value / spread)) for key, value in change.items()})
+
+
+def test_gene_shifts_of_geneformer(tmp_path):
+    (tmp_path / "shifts.csv").write_text(
+        ",Perturbed,Gene_name,Ensembl_ID,Affected,Affected_gene_name,Affected_Ensembl_ID,Cosine_sim_mean,"
+        "Cosine_sim_stdev,N_Detections\n"
+        "0,8060,LAT,ENSG00000213658,cell_emb,,,0.99,0.001,214\n"
+        "1,8060,LAT,ENSG00000213658,13960,IL2,ENSG00000109471,0.75,0.1,262\n"
+        "2,8060,LAT,ENSG00000213658,7937,CD69,ENSG00000110848,1.0,0.1,164\n"
+    )
+    found = importers.read(tmp_path / "shifts.csv", "effect", "k562").set_index("readout")["p"]
+    assert list(found.index) == ["IL2", "CD69"] and found["CD69"] == 0.0 < found["IL2"]
+    with pytest.raises(Error, match="how far a readout moves and not which way"):
+        importers.read(tmp_path / "shifts.csv", "direction", "k562")
+
+
+def test_controls_beside_probabilities_or_missing_from_a_context(tmp_path):
+    (tmp_path / "m.csv").write_text("context,condition,IL2\nk562,ctrl,0.5\nk562,LAT+ctrl,0.6\nrpe1,LAT+ctrl,0.7\n")
+    with pytest.raises(Error, match="'ctrl' is a control, which no probability is of"):
+        importers.read(tmp_path / "m.csv", "probability")
+    with pytest.raises(Error, match="IL2 has no control in rpe1"):
+        importers.read(tmp_path / "m.csv", "effect")
+    (tmp_path / "c.csv").write_text("perturbation,IL2\ncontrol,0.5\n")
+    with pytest.raises(Error, match="no values"):
+        importers.read(tmp_path / "c.csv", "effect", "k562")
+
+
 def test_logits_and_fold_changes_keep_their_order(tmp_path):
     raw = pd.DataFrame({"perturbation": list("ABCD"), "IL2": [-800.0, -1.0, 0.5, 3.0]})
     raw.to_csv(tmp_path / "m.csv", index=False)
@@ -48,7 +107,7 @@ def test_logits_and_fold_changes_keep_their_order(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("gene,IL2\nA,0.5\n", "'perturbation' is missing"),
+        ("gene,IL2\nA,0.5\n", r"names no perturbations; .* \(it has gene, IL2\)"),
         ("perturbation,IL2\nA,1.5\n", r"1 values outside \[0, 1\], such as 1.5; are they logits"),
         ("perturbation,IL2\nA,inf\n", "1 infinite values"),
         ("perturbation,IL2\nA,0.5\nA,0.6\n", "k562, A, IL2 comes twice"),

@@ -93,12 +93,18 @@ def calibrate(
     from rlvr.oracle import LABELS, calibration, card, importers
     from rlvr.tables import write_parquet
 
+    if values in ("effect", "direction") and values != task:
+        raise Error(f"--values {values} says nothing of --task {task}; give --values {task}")
     given = importers.read(predictions, values, context, layer)
     sources, held = _tables(asked)
     truth = pd.concat([rows[task] for rows in held.values() if task in rows], ignore_index=True)
     known = given.merge(truth[truth["split"] == "validation"], on=tables.KEY)
     if known.empty:
-        raise Error(f"{predictions}: none of its {len(given)} pairs is a validation question; check names and context")
+        have, want = (", ".join(map(str, rows[[*tables.KEY]].iloc[0])) for rows in (given, truth))
+        raise Error(
+            f"{predictions}: none of its {len(given)} pairs is a validation question; check names and context: it has "
+            f"{have}, and questions ask {want}"
+        )
     half = splits.assign(sorted(set(known["perturbation"])), {"train": 0.5, "test": 0.5}, salt="calibration")
     learn = (known["perturbation"].map(half) == "train").to_numpy()
     p, label = known["p"].to_numpy(), np.asarray(known["label"] == LABELS[f"perturbation/{task}"][0], dtype=np.float64)
