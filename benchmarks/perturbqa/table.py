@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import mean as mean_of
 from typing import Any
 
 import pandas as pd
@@ -33,7 +34,8 @@ SHORTCUTS = (
 )
 STRATA = {"kin": "complex partner or paralog in training", "no_kin": "neither", "no_core": "no core machinery"}
 TOLD = ("ensemble", "fitted", "mlp", "neighbour_vote", "evidence_vote", "complex_partners")
-STAGES = ("warm_start", "after")
+STAGES = {"warm_start": "warm start", "warm_start, as its thought says": "its thoughts", "after": "after GRPO"}
+MEASURED = ("warm_start", "after")
 BESIDE = {"nearest": "two nearest", "evidence_vote": "evidence vote", "neighbour_vote": "all neighbours"}
 
 
@@ -105,7 +107,7 @@ def transfer(split: str, found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def policies(found: Mapping[str, Any]) -> Iterator[str]:
-    """Mean of the runs: stages, what GRPO adds, and what stands beside them; then how far seeds lie apart."""
+    """Mean of the runs: stages, what GRPO adds, and what stands beside them; how far seeds lie apart; strata."""
     rows, seeds = [], []
     for name, of in found.items():
         mean = of["mean"]
@@ -114,14 +116,25 @@ def policies(found: Mapping[str, Any]) -> Iterator[str]:
         genes = str(mean["systems"]["after"]["n"])
         rows.append([name, str(len(of["runs"])), genes, *stages, figure(mean["differences"].get("gain")), *beside])
         if len(of["runs"]) > 1:
-            each = [", ".join(figure(run["systems"].get(stage)) for stage in STAGES) for run in of["runs"]]
+            each = [", ".join(figure(run["systems"].get(stage)) for stage in MEASURED) for run in of["runs"]]
             told = "; ".join(f"seed {run['seed']}: {text}" for run, text in zip(of["runs"], each, strict=True))
             seeds.append(f"{name}; before and after GRPO: {told}.")
-    head = ["panel", "runs", "genes", "warm start", "after GRPO", "gain", *BESIDE.values(), "fitted oracle"]
+        nulls = [run["null"]["after"] for run in of["runs"] if "null" in run]
+        if nulls:
+            drawn, high = mean_of(null["mean"] for null in nulls), max(null["high"] for null in nulls)
+            seeds.append(f"{name}; permuted within readouts: {drawn:.3f} (97.5 % point {high:.3f}).")
+    head = ["panel", "runs", "genes", *STAGES.values(), "gain", *BESIDE.values(), "fitted oracle"]
     yield from lines(head, rows)
     for line in seeds:
         yield line
         yield ""
+    rows = [
+        [name, words, str(of["systems"]["after"]["n"])]
+        + [figure(of["systems"].get(system)) for system in (*STAGES, *BESIDE, "oracle")]
+        for name, entry in found.items()
+        for words, of in entry["mean"].get("strata", {}).items()
+    ]
+    yield from lines(["panel", "perturbations", "genes", *STAGES.values(), *head[7:]], rows)
 
 
 def page() -> Iterator[str]:
@@ -146,7 +159,8 @@ def page() -> Iterator[str]:
         yield from transfer(split, moved[split])
     yield "## Policies of 135M parameters, on the committed panels"
     yield ""
-    yield "`benchmarks/perturbqa/policy.py`; gain is what GRPO adds to the warm start, paired."
+    yield "`benchmarks/perturbqa/policy.py`; gain is what GRPO adds to the warm start, paired; its thoughts are"
+    yield "scored by the lead that the warm start's thoughts end with, not by the probability of its answers."
     yield ""
     yield from policies(held("perturbqa_policy.json"))
 
