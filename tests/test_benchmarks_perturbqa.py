@@ -76,3 +76,14 @@ def test_a_stratum_keeps_rows_whole() -> None:
     assert found["probabilities"] is not None and whole["probabilities"] is not None
     np.testing.assert_array_equal(found["probabilities"], whole["probabilities"][keep])
     assert len({len(found[key]) for key in ("labels", "answers", "readouts", "clusters")}) == 1
+
+
+def test_an_answer_follows_the_lead_of_its_thought_on_each_side() -> None:
+    leads = np.array([0.55, 0.7, 0.9, 0.5, 0.45, 0.3, 0.1])
+    sure = np.array([0.6, 0.8, 0.9, 0.5, 0.2, 0.1, 0.3])  # on the second side the surest answer has the middle lead
+    of = systems(1)["warm_start"] | {"probabilities": np.column_stack([sure, 1 - sure])}
+    both = np.column_stack([leads, 1 - leads])
+    assert policy.follows(both, of, ["up", "down"]) == pytest.approx({"up": 1.0, "down": -0.5})
+    of["probabilities"] = np.full((7, 2), 0.5)
+    assert policy.follows(both, of, ["up", "down"]) == {"up": None, "down": None}
+    assert policy.follows(both, of | {"probabilities": None}, ["up", "down"]) == {"up": None, "down": None}

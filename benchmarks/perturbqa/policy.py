@@ -8,10 +8,11 @@ Writes benchmarks/results/perturbqa_policy.json: a row for each stage of each ru
 by draw, as all answer one panel: its intervals are over perturbations, how far seeds lie apart the runs show. Lift is
 what macro per-gene AUROC has over .5, given as a share of that of the vote of the evidence shown, of the vote of all
 related knockdowns, and of the oracle; `gain` is what GRPO adds to the warm start; `thoughts` says how many of them read
-and compare the evidence rightly, and `as its thought says` scores the lead that they end with. Strata are by whether a
-complex partner of the perturbation is in training, and whether it is core machinery. The vote of the nearest is the
-difference of the squared similarities of the two measurements shown; `nearest_ranks_training` is what it makes of the
-training questions, all and those that the warm start's critic kept.
+and compare the evidence rightly, `as its thought says` scores the lead that they end with, and `follows` says how much
+surer the answer is where that lead is larger. Strata are by whether a complex partner of the perturbation is in
+training, and whether it is core machinery. The vote of the nearest is the difference of the squared similarities of
+the two measurements shown; `nearest_ranks_training` is what it makes of the training questions, all and those that the
+warm start's critic kept.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from rlvr import metrics, provenance, rationales
 from rlvr.learning.critic import passed
@@ -94,6 +96,7 @@ def measure(run: Path, oracle: Path) -> tuple[dict[str, Any], dict[str, Drawn]]:
         "parse_rate": {stage: float(table["answer"].notna().mean()) for stage, table in stages.items()},
         "accuracy": {stage: float(rows.right(table).mean()) for stage, table in stages.items()},
         "thoughts": {stage: reading(thought[stage], asked, template) for stage in stages},
+        "follows": {stage: follows(told[f"{stage}{SAID}"], systems[stage], labels) for stage in stages},
         "null": {
             stage: metrics.permutation_null(task, systems[stage], permutations=PERMUTATIONS)[METRIC] for stage in stages
         },
@@ -176,6 +179,20 @@ def said(told: Sequence[str], template: Template, labels: Sequence[str]) -> np.n
         if found and found[1] in signs:
             first[row] += signs[found[1]] * int(found[2]) / 200
     return np.column_stack([first, 1 - first])
+
+
+def follows(leads: np.ndarray, answered: metrics.System, labels: Sequence[str]) -> dict[str, float | None]:
+    """Rank correlation of the lead with the answer's probability, among the thoughts that end with a lead of the first
+    label, and of the second: 1 where a larger lead is always answered more surely. None where either is constant."""
+    if answered["probabilities"] is None:
+        return dict.fromkeys(labels)
+    found: dict[str, float | None] = {}
+    for column, label in enumerate(labels):
+        among = leads[:, column] > 0.5
+        lead, sure = leads[among, column], answered["probabilities"][among, column]
+        varies = len(set(lead)) > 1 and len(set(sure)) > 1
+        found[label] = float(spearmanr(lead, sure).statistic) if varies else None
+    return found
 
 
 def nearest(asked: Sequence[Question], labels: Sequence[str]) -> np.ndarray:
