@@ -4,6 +4,12 @@
     accelerate launch train.py --config perturbqa_soft_hard seed=0 output_dir=runs/soft_hard_0
     python benchmarks/perturbqa/policy.py runs/soft_hard_0 [...] --oracle oracles/k562/direction.parquet
 
+For the test panel, measure the two adapters first, and give runs/test_0 in the place of the run:
+
+    R=runs/soft_hard_0
+    rlvr evaluate perturbqa_soft_hard --stage warm_start --adapter $R/warm_start/adapter --final --out runs/test_0
+    rlvr evaluate perturbqa_soft_hard --adapter $R/adapter --final --out runs/test_0
+
 Writes benchmarks/results/perturbqa_policy.json: a row for each stage of each run, and the same of the runs' mean, draw
 by draw, as all answer one panel: its intervals are over perturbations, how far seeds lie apart the runs show. Lift is
 what macro per-gene AUROC has over .5, given as a share of that of the vote of the evidence shown, of the vote of all
@@ -37,7 +43,7 @@ from rlvr.learning.critic import passed
 from rlvr.metrics.bootstrap import Measured
 from rlvr.opening import gather, reward_layer, templates
 from rlvr.prompts import Template
-from rlvr.recipe import load
+from rlvr.recipe import Recipe, build
 from rlvr.results import rows
 from rlvr.shortcuts import shortcuts
 from rlvr.source import write_atomically
@@ -60,7 +66,8 @@ Drawn = Mapping[str, Measured]  # system -> macro per-gene AUROC
 def measure(run: Path, oracle: Path) -> tuple[dict[str, Any], dict[str, Drawn]]:
     """Stages and what stands beside them, on the questions that every stage of the run answered; and their draws in
     all of these ("") and in each stratum."""
-    recipe = load(str(run / "recipe.yaml"))
+    report = json.loads((run / "report.json").read_text())
+    recipe = build(Recipe, report["recipe"], f"{run}/report.json")
     questions = {question.id: question for question in gather(recipe)[1]}
     stages = rows.stages(run)
     first = next(iter(stages.values()))
@@ -92,7 +99,7 @@ def measure(run: Path, oracle: Path) -> tuple[dict[str, Any], dict[str, Drawn]]:
         "split": sorted({question.split for question in asked}),
         "panel": recipe.evaluation.panel,
         "n": len(asked),
-        "seconds": json.loads((run / "report.json").read_text())["seconds"],
+        "seconds": report["seconds"],
         "parse_rate": {stage: float(table["answer"].notna().mean()) for stage, table in stages.items()},
         "accuracy": {stage: float(rows.right(table).mean()) for stage, table in stages.items()},
         "thoughts": {stage: reading(thought[stage], asked, template) for stage in stages},
