@@ -2,9 +2,9 @@
 
     python benchmarks/perturbqa/table.py > benchmarks/results/perturbqa.md
 
-Reads perturbqa_oracles.json, perturbqa_transfer.json and perturbqa_policy.json under benchmarks/results (each written
-by the script of its name) and published.csv; it measures nothing. All is macro per-gene AUROC: within each readout,
-averaged over the readouts that have both labels. Nothing published comes with an interval.
+Reads perturbqa_oracles.json, perturbqa_transfer.json, perturbqa_policy.json, soft_hard.json and ablations.json under
+benchmarks/results (each written by the script of its name) and published.csv; it measures nothing. AUROC is macro, per
+gene: within each readout, averaged over the readouts that have both labels. Nothing published comes with an interval.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ STRATA = {"kin": "complex partner or paralog in training", "no_kin": "neither", 
 TOLD = ("ensemble", "fitted", "mlp", "neighbour_vote", "evidence_vote", "complex_partners")
 STAGES = {"warm_start": "warm start", "warm_start, as its thought says": "its thoughts", "after": "after GRPO"}
 MEASURED = ("warm_start", "after")
+GAINS = {METRIC: "AUROC per gene", "accuracy": "accuracy"}
 BESIDE = {"nearest": "two nearest", "evidence_vote": "evidence vote", "neighbour_vote": "all neighbours"}
 
 
@@ -137,6 +138,28 @@ def policies(found: Mapping[str, Any]) -> Iterator[str]:
     yield from lines(["panel", "perturbations", "genes", *STAGES.values(), *head[7:]], rows)
 
 
+def studies(result: Mapping[str, Any]) -> Iterator[str]:
+    """Runs from one warm start: held-out gain, each judge's mean score of the first and the last quarter of training,
+    and the monitors that went off."""
+    judges = list(dict.fromkeys(key.split("/")[0] for row in result["rows"] for key in row["trained"]))
+    rows = []
+    for row in result["rows"]:
+        gains = next(iter(row["gain"].values()))
+        scores = ([row["trained"].get(f"{judge}/{when}") for when in ("early", "late")] for judge in judges)
+        rows.append(
+            [row["row"], str(row["seed"]), *(figure(gains[name]) for name in GAINS)]
+            + ["" if None in pair else f"{pair[0]:.2f} to {pair[1]:.2f}" for pair in scores]
+            + [f"{row['flat_groups']:.2f}", str(row["completions"])]
+            + [", ".join(line.split(":")[0] for line in row["monitors"])]
+        )
+    head = ["rewarded", "seed", *GAINS.values(), *judges, "flat groups", "completions", "monitors"]
+    yield from lines(head, rows)
+    before = result["rows"][0]["held_out"]
+    start = ", ".join(f"{words} {before[f'{name}/before']:.3f}" for name, words in GAINS.items())
+    yield f"Recipe {result['recipe']}, {' '.join(result['overrides'])}; the first warm start has {start}."
+    yield ""
+
+
 def page() -> Iterator[str]:
     test, moved = held("perturbqa_oracles.json")["test"], held("perturbqa_transfer.json")
     published = pd.read_csv(HERE / "published.csv", dtype=str, keep_default_na=False)
@@ -163,6 +186,18 @@ def page() -> Iterator[str]:
     yield "scored by the lead that the warm start's thoughts end with, not by the probability of its answers."
     yield ""
     yield from policies(held("perturbqa_policy.json"))
+    yield "## Soft against hard verifiers"
+    yield ""
+    yield "`benchmarks/perturbqa/soft_hard.py`: the policy's gain on the validation panel, paired, and what each judge,"
+    yield "rewarded or not, gives early and late in training. `biased` is an oracle that is planted wrong; `agreement`"
+    yield "names a judge that went another way than the reward. Seconds are left out: the runs shared their machine."
+    yield ""
+    yield from studies(held("soft_hard.json"))
+    yield "## What makes learning last"
+    yield ""
+    yield "`benchmarks/ablations.py`, in the same way: one part changed at a time."
+    yield ""
+    yield from studies(held("ablations.json"))
 
 
 if __name__ == "__main__":
