@@ -23,6 +23,7 @@ from rlvr.report import curves, extras, pairs, plots, rows, scores, terminal_sum
 from rlvr.report.browser import Prompts, browser, messages
 from rlvr.report.marks import facts, mark
 from rlvr.report.text import Metric, clip, duration, number, printable
+from rlvr.results.headline import headline
 from rlvr.types import Error
 from tests.run_directory import CHECKED, CLAIMS, HOSTILE, MEGABYTE, TASK, everything, make, report
 
@@ -240,18 +241,43 @@ def test_a_failed_write_leaves_the_old_page(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("low", "claims"),
+    ("low", "high", "claims", "reading", "than"),
     [
-        (0.001, "The policy adds to its evidence"),
-        (0.0, "The policy reads its evidence"),
-        (-0.2, "The policy reads its evidence"),
-        (None, "The policy reads its evidence"),
+        (0.001, 0.1, "The policy adds to its evidence", "above 0", "better"),
+        (0.0, 0.1, "The policy reads its evidence", "not told apart from 0", "no better"),
+        (-0.2, 0.1, "The policy reads its evidence", "not told apart from 0", "no better"),
+        (-0.2, -0.001, "The policy reads its evidence", "below 0", "worse"),
+        (None, None, "The policy reads its evidence", "no interval", "no better"),
     ],
 )
-def test_reasoning_is_claimed_only_above_the_evidence_vote(low: float | None, claims: str) -> None:
+def test_reasoning_is_claimed_only_above_the_evidence_vote(
+    low: float | None, high: float | None, claims: str, reading: str, than: str
+) -> None:
     found = report()
-    found["comparisons"]["after - evidence_vote"][TASK] = {"auroc": {"value": 0.05, "low": low, "high": 0.1, "n": 240}}
-    assert [line.text.partition(":")[0] for line in scores.headlines(found)][1] == claims
+    figure = {"value": 0.05, "low": low, "high": high, "n": 240}
+    found["comparisons"]["after - evidence_vote"][TASK] = {"auroc": figure}
+    claim, _, margin = scores.headlines(found)[1].text.partition(":")
+    assert claim == claims and margin.endswith(f", {reading}.")
+    found["beats_best_shortcut"][TASK] = {"shortcut": "evidence_vote", "metric": "auroc", "verdict": "no", **figure}
+    assert scores.headlines(found)[1].text.startswith(f"{claims}: it is {than} than a vote of")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"),
+    [
+        (0.01, 0.1, None),
+        (-0.1, 0.1, "The policy reads its evidence."),
+        (-0.2, -0.1, "The policy reads its evidence, less well than a vote of it does."),
+        (None, None, "The policy reads its evidence."),
+    ],
+)
+def test_the_headline_says_when_the_vote_reads_the_same_evidence_better(
+    low: float | None, high: float | None, says: str | None
+) -> None:
+    figure = {"value": 0.0, "low": low, "high": high, "n": 240}
+    comparisons = {"after - majority": {"auroc": figure}, "after - evidence_vote": {"auroc": figure}}
+    sentence, _ = headline(TASK, "after", {"metric": "auroc", "best": "majority", "comparisons": comparisons})
+    assert ("reads its evidence" in sentence) == (says is not None) and (says or "") in sentence
 
 
 def test_yes_is_said_plainly() -> None:

@@ -103,13 +103,6 @@ class Difference:
     p_holm: float | None = None  # after Holm's correction over the tasks
     detectable: float | None = None  # the smallest true difference found with 80 % power
 
-    @property
-    def reading(self) -> str:
-        low, high = self.figure.low, self.figure.high
-        if low is None or high is None:
-            return "no interval"
-        return "above 0" if low > 0 else "below 0" if high < 0 else "not told apart from 0"
-
 
 def mapping(found: Any) -> Mapping[str, Any]:
     """The mapping, or an empty one: a part of an unfinished run may be absent or null."""
@@ -291,13 +284,12 @@ def _reading(report: Mapping[str, Any], task: str, beats: Mapping[str, Any], whe
     key, figure = next(((key, found) for key in keys if (found := Metric.of(by_metric.get(key)))), ("", None))
     if figure is None:
         return Headline("", f"Whether the policy does more than read its evidence{where} was not measured.")
-    above = figure.low is not None and figure.low > 0
-    claim = "The policy adds to its evidence" if above else label(READS)
+    claim = "The policy adds to its evidence" if figure.reading == "above 0" else label(READS)
     if beats.get("shortcut") == "evidence_vote" and beats.get("metric") == key and figure == Metric.of(beats):
-        better = "better" if above else "no better"
-        return Headline("", f"{claim}{where}: it is {better} than a vote of the measured knockdowns its prompt shows.")
+        than = {"above 0": "better", "below 0": "worse"}.get(figure.reading, "no better")
+        return Headline("", f"{claim}{where}: it is {than} than a vote of the measured knockdowns its prompt shows.")
     margin = f"policy minus evidence vote, {_phrase(key)} {figure.sentence()}"
-    return Headline("", f"{claim}{where}: {margin}{'' if above else ', not above 0'}.")
+    return Headline("", f"{claim}{where}: {margin}, {figure.reading}.")
 
 
 def described(row: Row, column: int) -> str:

@@ -92,6 +92,13 @@ class Metric:
         """'0.690 to 0.790', or a dash."""
         return "–" if self.low is None or self.high is None else f"{number(self.low)} to {number(self.high)}"
 
+    @property
+    def reading(self) -> str:
+        """What a difference's interval says of it."""
+        if self.low is None or self.high is None:
+            return "no interval"
+        return "above 0" if self.low > 0 else "below 0" if self.high < 0 else "not told apart from 0"
+
     def sentence(self) -> str:
         """'+0.041 (95 % interval 0.002 to 0.080, n = 240)', for a difference."""
         return f"{number(self.value, sign=True)} (95\u00a0% interval {self.interval}, n\u00a0=\u00a0{count(self.n)})"

@@ -10,7 +10,7 @@ def headline(task: str, last: str, measured: Mapping[str, Any]) -> tuple[str, di
     """The sentence on one task, and what it says as data: {shortcut, metric, verdict} and the paired difference.
 
     measured: of rlvr.results.tasks. Beating means an interval above 0; a policy whose gain over the evidence vote is
-    not above 0 reads its evidence.
+    not above 0 reads its evidence, and one whose gain is below 0 reads it less well than the vote does.
     """
     metric, best = measured["metric"], measured["best"]
     if best is None:
@@ -21,7 +21,8 @@ def headline(task: str, last: str, measured: Mapping[str, Any]) -> tuple[str, di
     sentence = f"Beats the best shortcut ({best}): {verdict}, by {_signed(gain)} {metric}, n = {gain['n']}."
     vote = measured["comparisons"].get(f"{last} - evidence_vote", {}).get(metric)
     if vote is not None and (vote["low"] is None or vote["low"] <= 0):
-        sentence += " The policy reads its evidence."
+        below = vote["high"] is not None and vote["high"] < 0
+        sentence += f" The policy reads its evidence{', less well than a vote of it does' if below else ''}."
     if "detectable" in gain:
         sentence += f" A difference of {gain['detectable']:.3f} would be found with 80 % power."
     return sentence, {"shortcut": best, "metric": metric, **gain, "verdict": verdict}
