@@ -122,13 +122,15 @@ def server() -> Iterator[str]:
 def test_an_environment_package_runs_in_primes_own_evaluation(server: str, tmp_path: Path) -> None:
     pytest.importorskip("verifiers.v1", reason=NEEDED)
     folder = package("quickstart", ["evaluation.questions=3"], tmp_path / "rlvr-quick")
-    command = [str(Path(sys.executable).parent / "vf-eval"), "rlvr-quick", "-m", "fake", "-n", "2", "-r", "1"]
+    programs = Path(sys.executable).parent
+    command = [str(programs / "vf-eval"), "rlvr-quick", "-m", "fake", "-n", "2", "-r", "1"]
     options = ["--client.base-url", server, "--client.api-key-var", "KEY", "--output-dir", str(tmp_path / "out")]
     agent = ["--env.agent.harness.id", "null", "--env.agent.runtime.type", "subprocess", "--no-push"]
     split = ["--env.taskset.split", "validation"]
+    found = {"PYTHONPATH": f"{ROOT}:{folder}", "PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(tmp_path)}
     done = subprocess.run(
         [*command, *options, *agent, *split],
-        env={**os.environ, "KEY": "none", "PYTHONPATH": f"{ROOT}:{folder}", "HOME": str(tmp_path)},
+        env={**os.environ, **found, "KEY": "none"},
         cwd=tmp_path,
         capture_output=True,
         text=True,
