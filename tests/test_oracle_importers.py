@@ -70,6 +70,50 @@ def test_cells_are_averaged_and_their_controls_taken_off(tmp_path, kept):
     assert found.to_dict() == pytest.approx({key: 1 / (1 + np.exp(-value / spread)) for key, value in change.items()})
 
 
+@pytest.mark.parametrize("name", ["NT", "Non-Targeting", "CTRL", "unperturbed", "NTC"])
+def test_controls_are_known_in_any_case(tmp_path, name):
+    (tmp_path / "m.csv").write_text(f",perturbation,IL2\n0,{name},5.0\n1,LAT,5.0\n2,CD3E,4.0\n")
+    found = importers.read(tmp_path / "m.csv", "direction", "k562").set_index(["perturbation", "readout"])["p"]
+    assert found["LAT", "IL2"] == 0.5 > found["CD3E", "IL2"] and len(found) == 2
+
+
+def state(path, obs=None, **held):
+    """What State's tx infer leaves: the cells it was given in X, what it predicts in obsm."""
+    names = pd.DataFrame({"target_gene": ["LAT+ctrl", "ctrl+LAT", "ctrl"], **(obs or {})}, index=list("abc"))
+    data = anndata.AnnData(np.full((3, 2), 9.0), obs=names, var=pd.DataFrame(index=["IL2", "CD69"]), **held)
+    data.write_h5ad(path)
+    return path
+
+
+def test_state_predictions_in_obsm_are_not_taken_for_its_input(tmp_path):
+    told = {"X_hvg": np.array([[1.0, 5.0], [3.0, 5.0], [1.0, 6.0]])}
+    file = state(tmp_path / "s.h5ad", obsm=told, uns={"X_hvg_var_names": np.array(["CD3E", "IL7R"])})
+    with pytest.raises(Error, match="obsm X_hvg may be the predictions, and X what was given; name one of X, X_hvg"):
+        importers.read(file, "direction", "k562")
+    found = importers.read(file, "direction", "k562", "X_hvg").set_index(["perturbation", "readout"])["p"]
+    assert set(found.index) == {("LAT", "CD3E"), ("LAT", "IL7R")} and found["LAT", "IL7R"] < 0.5 < found["LAT", "CD3E"]
+    assert (importers.read(file, "direction", "k562", "X")["p"] == 0.5).all()
+    wide = state(tmp_path / "w.h5ad", obsm={"X_state_pred": np.ones((3, 5))})
+    with pytest.raises(Error, match=r"has 5 columns; name their genes in uns\['X_state_var_names'\]"):
+        importers.read(wide, "direction", "k562", "X_state_pred")
+
+
+def test_cells_of_two_lines_are_not_averaged(tmp_path):
+    file = state(tmp_path / "s.h5ad", obs={"cell_type": ["k562", "rpe1", "k562"]})
+    with pytest.raises(Error, match=r"obs\['cell_type'\] has 2 kinds of cells"):
+        importers.read(file, "direction", "k562")
+    with pytest.raises(Error, match="1 cells lack one of perturbation"):
+        importers.read(state(tmp_path / "n.h5ad", obs={"target_gene": ["LAT", None, "ctrl"]}), "direction", "k562")
+
+
+def test_evo2_and_enformer_name_the_perturbed_gene_beside_the_readout(tmp_path):
+    (tmp_path / "m.csv").write_text("gene,readout,change\nLAT,IL2,-0.5\nCD3E,value,0.5\n")
+    found = importers.read(tmp_path / "m.csv", "direction", "k562").set_index(["perturbation", "readout"])["p"]
+    assert found["LAT", "IL2"] < 0.5 < found["CD3E", "value"]
+    (tmp_path / "w.csv").write_text("perturbation,value,IL2\nLAT,-0.5,0.5\n")  # a gene of that name
+    assert set(importers.read(tmp_path / "w.csv", "direction", "k562")["readout"]) == {"value", "IL2"}
+
+
 def test_gene_shifts_of_geneformer(tmp_path):
     (tmp_path / "shifts.csv").write_text(
         ",Perturbed,Gene_name,Ensembl_ID,Affected,Affected_gene_name,Affected_Ensembl_ID,Cosine_sim_mean,"
@@ -114,6 +158,10 @@ def test_logits_and_fold_changes_keep_their_order(tmp_path):
         ("perturbation,IL2\nA,\n", "no values"),
         ("perturbation,readout,p,q\nA,B,0.5,0.5\n", "it has p, q; keep one"),
         ("", "cannot be read"),
+        ("perturbation,IL2,IL2\nA,0.5,0.6\n", "column 'IL2' comes twice"),
+        ("context,perturbation,readout,p\nk562,,IL2,0.5\n", "1 rows lack one of context, perturbation, readout"),
+        ('perturbation,readout,p\nA,B,"0,7"\nA,C,n.s.\nA,D,0.5\n', r"'0,7' \(B\) is no number, 2 such"),
+        ("perturbation,gene,value\nA,B,0.5\n", r"'B' \(gene\) is no number"),
     ],
 )
 def test_faults_are_one_line(tmp_path, text, said):

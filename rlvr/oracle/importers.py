@@ -6,17 +6,18 @@ Forms, told apart by what the file holds:
 
 - a long table (.csv, .parquet): context, perturbation, readout, and one column of values;
 - a matrix (.csv, .parquet): a column of perturbations, then a column for each readout gene;
-- .h5ad: obs has the perturbations, var_names are the readout genes, values in X or in a layer; several cells of one
-  perturbation are averaged;
+- .h5ad: obs has the perturbations, var_names are the readout genes, values in X, in a layer, or in an obsm whose genes
+  uns names (State's `KEY_var_names`); several cells of one perturbation are averaged;
 - the table of gene shifts that Geneformer's InSilicoPerturberStats writes (mode aggregate_gene_shifts): its value is 1
   less the cosine, how far the readout moved; it has no sign, so it is of effects only.
 
-Perturbations stand under `perturbation`, `condition`, `target_gene` or (obs alone) `gene`, and "LAT+ctrl" is LAT. Where
-some are a control (`ctrl`, `non-targeting`, `control`), values are expression, and the control of the same context is
-taken off them. A file without `context` needs the caller's. Who writes what:
+Perturbations stand under `perturbation`, `condition`, `target_gene` or `gene` (in obs, or beside `readout`), and
+"LAT+ctrl" is LAT. Where some are a control (CONTROLS, in any case), values are expression, and the control of the same
+context is taken off them. A file without `context` needs the caller's. Who writes what:
 
     GEARS, scGPT, scFoundation   predict(): perturbation -> expression; as a matrix with a row `ctrl`
-    State                        tx infer: .h5ad of cells, with its controls
+    State                        tx infer: .h5ad of cells, with its controls; with --embed-key X are the cells given to
+                                 it, and the predictions lie in obsm
     Geneformer                   the table of gene shifts
     TranscriptFormer             gene vectors, for `rlvr oracle fit --kind mlp --embeddings`; else a long table
     Evo2, Enformer, Borzoi       a long table: gene, readout, and the change in log expression that they predict
@@ -30,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -44,17 +45,20 @@ Values = Literal["probability", "logit", "effect", "direction"]
 """effect: a fold change whose size says how surely there is one; direction: one whose sign says up."""
 
 PERTURBED = ("perturbation", "condition", "target_gene")
-CONTROLS = ("ctrl", "non-targeting", "control")
+CONTROLS = ("ctrl", "control", "nt", "ntc", "non-targeting", "non_targeting", "unperturbed")
+CELLS = ("cell_type", "celltype", "cell_line")  # of several, one context would be the mean
 ALONE = r"\+ctrl$|^ctrl\+"  # GEARS names a single perturbation beside its control
+INDEX = "Unnamed: 0"  # what pandas calls an index that it wrote itself
+MELTED = "value of the pair"  # no gene is called so
 SHIFTS = {"Gene_name": "perturbation", "Affected_gene_name": "readout", "Cosine_sim_mean": "shift"}
 
 
 def read(path: Path, values: Values, context: str | None = None, layer: str | None = None) -> pd.DataFrame:
     """context, perturbation, readout, p: one row per pair. Missing values are left out: no prediction.
 
-    context: for files that have none. layer: of an .h5ad file, else X. Errors: no such file or form, a pair that
-    comes twice in a table, values outside [0, 1] called probabilities, infinite values, a control beside probabilities,
-    or missing from one of several contexts.
+    context: for files that have none. layer: of an .h5ad file, "X", a layer or a key of obsm. Errors: no such file or
+    form, a pair that comes twice in a table, a row without a name, values that are no numbers, infinite, or outside
+    [0, 1] and called probabilities, a control beside probabilities, or missing from one of several contexts.
     """
     where = f"predictions {path}"
     if not path.is_file():
@@ -64,16 +68,24 @@ def read(path: Path, values: Values, context: str | None = None, layer: str | No
         if context is None:
             raise Error(f"{where}: names no context; say which cells it is of")
         frame["context"] = context
-    frame["perturbation"] = frame["perturbation"].astype(str).str.replace(ALONE, "", regex=True)
-    long = frame if "readout" in frame.columns else frame.melt(["context", "perturbation"], var_name="readout")
+    keys = ["context", "perturbation"]
+    long = frame if "readout" in frame.columns else frame.melt(keys, var_name="readout", value_name=MELTED)
     rest = [column for column in long.columns if column not in (*KEY, "lift")]  # a table of `rlvr oracle fit` has it
     if len(rest) != 1:
         raise Error(
             f"{where}: beside {', '.join(KEY)} it has {', '.join(rest) or 'nothing'}; keep one column of values"
         )
+    unnamed = long[list(KEY)].isna().any(axis=1)
+    if unnamed.any():
+        raise Error(f"{where}: {int(unnamed.sum())} rows lack one of {', '.join(KEY)}; fill them in or leave them out")
     long = long.rename(columns={rest[0]: "value"}).astype(dict.fromkeys(KEY, str))
-    long["value"] = pd.to_numeric(long["value"], errors="coerce")
-    long = long[long["value"].notna()].reset_index(drop=True)
+    long["perturbation"] = _alone(long["perturbation"])
+    number = pd.to_numeric(long["value"], errors="coerce")
+    strange = long[number.isna() & long["value"].notna()]
+    if len(strange):
+        first = strange.iloc[0]
+        raise Error(f"{where}: {first['value']!r} ({first['readout']}) is no number, {len(strange)} such; mend them")
+    long = long.assign(value=number)[number.notna()].reset_index(drop=True)
     twice = long.duplicated(list(KEY))
     if twice.any():
         row = long[twice].iloc[0]
@@ -85,8 +97,12 @@ def read(path: Path, values: Values, context: str | None = None, layer: str | No
     return long[[*KEY, "p"]]
 
 
+def _alone(names: pd.Series[Any]) -> pd.Series[Any]:
+    return names.astype(str).str.replace(ALONE, "", regex=True)
+
+
 def _less_control(long: pd.DataFrame, values: Values, where: str) -> pd.DataFrame:
-    control = long["perturbation"].isin(CONTROLS)
+    control = long["perturbation"].str.lower().isin(CONTROLS)
     if not control.any():
         return long
     if values not in ("effect", "direction"):
@@ -107,16 +123,22 @@ def _table(path: Path, values: Values, where: str) -> pd.DataFrame:
     try:
         csv = path.suffix == ".csv"
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""]) if csv else pd.read_parquet(path)
+        head = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0] if csv else None
     except Exception as error:  # each reader fails in its own ways
         raise Error(f"{where}: cannot be read: {' '.join(str(error).split())}; write it again") from error
+    if head is not None and head.duplicated().any():
+        raise Error(f"{where}: column {head[head.duplicated()].iloc[0]!r} comes twice; keep one")
     if not set(SHIFTS) <= set(frame.columns):
-        return frame.rename(columns={_perturbed(frame, PERTURBED, where): "perturbation"})
+        frame = frame.drop(columns=[INDEX], errors="ignore")
+        names = (*PERTURBED, "gene") if "readout" in frame.columns else PERTURBED
+        return frame.rename(columns={_perturbed(frame, names, where): "perturbation"})
     if values != "effect":
         raise Error(
             f"{where}: gene shifts say how far a readout moves and not which way; --task effect --values effect"
         )
     kept = [*SHIFTS, *(("context",) if "context" in frame.columns else ())]
-    shifts = frame.loc[frame["Affected_gene_name"].notna(), kept].rename(columns=SHIFTS)  # else the whole cell's
+    named = frame["Gene_name"].notna() & frame["Affected_gene_name"].notna()  # else the whole cell's shift
+    shifts = frame.loc[named, kept].rename(columns=SHIFTS)
     return shifts.assign(shift=1.0 - pd.to_numeric(shifts["shift"], errors="coerce"))
 
 
@@ -127,20 +149,45 @@ def _h5ad(path: Path, layer: str | None, where: str) -> pd.DataFrame:
         data = anndata.read_h5ad(path)
     except Exception as error:  # as above
         raise Error(f"{where}: cannot be read: {' '.join(str(error).split())}; write it with anndata") from error
-    if layer is not None and layer not in data.layers:
-        raise Error(f"{where}: no layer {layer!r}; it has {', '.join(data.layers) or 'none'}")
-    held = data.X if layer is None else data.layers[layer]
-    if held is None:
-        raise Error(f"{where}: X is empty; name a layer, it has {', '.join(data.layers) or 'none'}")
+    held, genes = _matrix(data, layer, where)
     obs = data.obs.rename(columns={_perturbed(data.obs, (*PERTURBED, "gene"), where): "perturbation"})
     named = [column for column in ("context", "perturbation") if column in obs.columns]
+    mixed = [column for column in CELLS if column in obs.columns and obs[column].nunique() > 1]
+    if mixed and "context" not in named:
+        kinds = obs[mixed[0]].nunique()
+        raise Error(f"{where}: obs[{mixed[0]!r}] has {kinds} kinds of cells; call that column context")
+    if obs[named].isna().any(axis=None):
+        raise Error(f"{where}: {int(obs[named].isna().any(axis=1).sum())} cells lack one of {', '.join(named)}")
+    obs["perturbation"] = _alone(obs["perturbation"])
     cells = obs[named].astype(str).reset_index(drop=True).groupby(named).indices  # rows are kept sparse until averaged
     means = [np.asarray(held[rows].mean(axis=0), dtype=np.float64).ravel() for rows in cells.values()]
-    frame = pd.DataFrame(np.stack(means) if means else None, columns=data.var_names.astype(str))
+    frame = pd.DataFrame(np.stack(means) if means else None, columns=genes)
     for place, column in enumerate(named):
         of = [names[place] if isinstance(names, tuple) else names for names in cells]
         frame.insert(place, column, of)
     return frame
+
+
+def _matrix(data: Any, layer: str | None, where: str) -> tuple[Any, list[str]]:
+    """Cells x genes, and the genes' names."""
+    named = {key: f"{key.removesuffix('_pred')}_var_names" for key in data.obsm}  # as State's tx infer names them
+    genes = {key: list(map(str, data.uns[names])) for key, names in named.items() if names in data.uns}
+    choice = ", ".join(["X", *data.layers, *data.obsm])
+    told = [key for key in data.obsm if key in genes or key.endswith("_pred")]
+    if layer is None and told:
+        raise Error(f"{where}: obsm {told[0]} may be the predictions, and X what was given; name one of {choice}")
+    if layer in data.obsm and layer not in data.layers:
+        held = data.obsm[layer]
+        readouts = genes.get(layer, list(data.var_names.astype(str)) if held.shape[1] == data.n_vars else [])
+        if len(readouts) != held.shape[1]:
+            raise Error(f"{where}: obsm {layer} has {held.shape[1]} columns; name their genes in uns[{named[layer]!r}]")
+        return held, readouts
+    if layer not in (None, "X", *data.layers):
+        raise Error(f"{where}: no layer {layer!r}; it has {choice}")
+    held = data.layers.get(layer, data.X)
+    if held is None:
+        raise Error(f"{where}: X is empty; name one of {choice}")
+    return held, list(data.var_names.astype(str))
 
 
 def _perturbed(frame: pd.DataFrame, names: Sequence[str], where: str) -> str:
