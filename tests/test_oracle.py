@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -143,3 +144,16 @@ def test_the_labels_are_those_of_the_prompts():
 
     for task, labels in LABELS.items():
         assert set(prompts.load(task).answers.words({}).values()) == set(labels)
+
+
+def test_a_table_of_one_task_abstains_on_the_other(tmp_path, make_question):
+    """The probability that something changes is not the probability that it goes up."""
+    up = make_question({"perturbation": "A", "readout": "B"}, {"context": "k562"}, task="perturbation/direction")
+    yes = replace(up, task="perturbation/effect")
+    for stem, told in (("effect", yes), ("direction", up), ("of_my_model", None)):
+        (tmp_path / f"{stem}.csv").write_text("context,perturbation,readout,p\nk562,A,B,0.9\n")
+        oracle = Predictions(str(tmp_path / f"{stem}.csv"))
+        found = [oracle.probabilities([question])[0] is not None for question in (yes, up)]
+        assert found == [told in (yes, None), told in (up, None)]
+        if told is not None:
+            assert oracle.coverage([yes, up]) == {"covered": 1, f"predictions of {stem} alone": 1}

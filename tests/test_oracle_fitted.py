@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +18,9 @@ from rlvr.oracle.fitted import fit
 from rlvr.oracle.similarity import Annotated, kernels
 from rlvr.oracle.stacking import stacked, within
 from rlvr.oracle.votes import Measured, Votes
+from rlvr.plugins import load
 from rlvr.types import Error
+from rlvr.verifier import Verifier
 
 BASE = KnowledgeBase.open("sample")
 SPLITS = ("train", "train", "train", "validation")
@@ -332,3 +337,65 @@ def test_the_command_writes_a_network_its_tables_and_a_card(tmp_path, monkeypatc
     sized = ("calibrate", foreign, source, "--task", "direction", "--values", "effect", "--out", tmp_path / "c")
     assert run(*sized) == 1
     assert "--values effect says nothing of --task direction" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.fixture(scope="module")
+def screens():
+    """task -> the questions of the embedded screens, as tables."""
+    from rlvr import audit
+    from rlvr.opening import gather
+    from rlvr.oracle import questions
+
+    held = questions.tables_of(gather(audit.recipe_of(["tcell_cytokines"]))[1]).values()
+    return {task: pd.concat([of[task] for of in held], ignore_index=True) for task in ("effect", "direction")}
+
+
+def foretold(truth, path, seed=0, sign=1.0):
+    """A model's export that knows something: the label, and noise."""
+    yes = truth["label"].isin(("yes", "up")).to_numpy()
+    value = sign * (yes - 0.5) * 2 + np.random.default_rng(seed).normal(0, 1.5, len(truth))
+    truth[["context", "perturbation", "readout"]].assign(value=value).to_csv(path, index=False)
+    return path
+
+
+def calibrated(export, task, out):
+    from typer.testing import CliRunner
+
+    from rlvr.cli import app
+
+    given = ["oracle", "calibrate", str(export), "tcell_cytokines", "--task", task, "--values", "logit"]
+    return CliRunner().invoke(app, [*given, "--out", str(out)])
+
+
+def gate(path):
+    load("verifiers", "oracle", Verifier)(predictions=str(path), most_error=0.5).prepare()  # few rows here
+
+
+def test_a_folder_keeps_the_calibration_of_both_tasks_and_no_other_table_passes_for_it(tmp_path, screens):
+    out = tmp_path / "o"
+    for task, truth in screens.items():
+        asked = truth[truth["perturbation"] != truth.loc[truth["split"] == "train", "perturbation"].iloc[0]]
+        assert calibrated(foretold(asked, tmp_path / f"{task}.csv"), task, out).exit_code == 0
+        fits = json.loads((out / "card.json").read_text())["fits"]
+        assert fits[-1]["abstained"] == {"not predicted": len(truth) - len(asked)} and len(truth) > len(asked)
+    assert [fit["task"] for fit in fits] == ["effect", "direction"]
+    assert f"{len(truth) - len(asked)} not predicted" in (out / "CARD.md").read_text()
+    for task in screens:
+        gate(out / f"{task}.parquet")
+    taken = shutil.copytree(out, tmp_path / "taken") / "effect.parquet"
+    pd.read_parquet(taken).assign(p=1.0).to_parquet(taken)
+    with pytest.raises(Error, match="speaks of another table"):
+        gate(taken)
+
+
+def test_what_cannot_be_calibrated_leaves_the_folder_as_it_was(tmp_path, screens):
+    out, truth = tmp_path / "o", screens["effect"]
+    assert calibrated(foretold(truth, tmp_path / "good.csv"), "effect", out).exit_code == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    turned = calibrated(foretold(truth, tmp_path / "turned.csv", sign=-1.0), "effect", out)
+    assert isinstance(turned.exception, Error) and "a higher value means less" in str(turned.exception)
+    one = truth[truth["split"] == "validation"]
+    for name in sorted(set(one["perturbation"]))[:4]:  # in either half
+        few = calibrated(foretold(one[one["perturbation"] == name], tmp_path / "few.csv"), "effect", out)
+        assert isinstance(few.exception, Error) and "give 20 rows, and both" in str(few.exception)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before

@@ -149,6 +149,7 @@ def test_a_card_names_data_terms_and_errors(learnt, tmp_path):
     fit = {"context": "made", "task": "direction", "rows": len(table), "abstained": dict(found.abstained)}
     fit |= {"training": card.training(table)} | card.quality(rows, table.loc[rows.index, "label"], "direction")
     source = {"name": "made", "version": "1", "licence": "not for sale", "commercial": False}
+    found.covered().to_parquet(tmp_path / "direction.parquet")
     card.write(tmp_path, {"what": "a test", "folds": 5, "data": [source], "fits": [fit]})
     held = json.loads((tmp_path / "card.json").read_text())["fits"][0]
     assert held["n"] == 24 * 15 - 15 and 0 <= held["ece"] < 0.3

@@ -8,6 +8,7 @@ that uses it is whatever names one of them, as in `rlvr score ROLLOUTS --verifie
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -142,10 +143,13 @@ def _refuse_uncalibrated(predictions: str, most: float) -> None:
     try:
         fits = [fit for fit in json.loads(card.read_text(encoding="utf-8"))["fits"] if fit["task"] == path.stem]
         errors = {str(fit.get("context") or "all cells"): float(fit["ece"]) for fit in fits}
+        made = {fit["sha256"] for fit in fits if "sha256" in fit}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise Error(f"{where}: no {card.name} beside them gives their calibration error ({error!r}); {mend}") from error
     if not errors:
         raise Error(f"{where}: {card.name} does not speak of task {path.stem}; {mend}")
+    if made - {hashlib.sha256(path.read_bytes()).hexdigest()}:
+        raise Error(f"{where}: {card.name} speaks of another table, which stood in its place; {mend}")
     context, worst = max(errors.items(), key=lambda entry: entry[1])
     if not worst <= most:
         raise Error(

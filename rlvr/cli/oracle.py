@@ -108,14 +108,30 @@ def calibrate(
     half = splits.assign(sorted(set(known["perturbation"])), {"train": 0.5, "test": 0.5}, salt="calibration")
     learn = (known["perturbation"].map(half) == "train").to_numpy()
     p, label = known["p"].to_numpy(), np.asarray(known["label"] == LABELS[f"perturbation/{task}"][0], dtype=np.float64)
+    calibration.enough(label[~learn], "the half of the validation perturbations that measures the error")
     made = calibration.calibrate(p[learn], label[learn], given["p"].to_numpy(), method)
-    write_parquet(given.assign(p=made), out / f"{task}.parquet")
+    if calibration.turned(p[learn], label[learn]):
+        raise Error(
+            f"{predictions}: on validation a higher value means less, or nothing: a wrong sign, or it ranks no pair; "
+            "mend the export"
+        )
     after = known[~learn].assign(p=calibration.calibrate(p[learn], label[learn], p[~learn], method))
+    missing = len(truth) - len(truth.merge(given, on=tables.KEY))
+    entry: dict[str, Any] = {"task": task, "rows": int(learn.sum()), "abstained": {"not predicted": missing}}
+    entry |= {"of": f"{predictions.name}, {method}", "ece_before": calibration.ece(p[~learn], label[~learn])}
+    entry |= card.quality(after, after["label"], task)
+    held_there = card.read(out)
+    others = [fit for fit in held_there.get("fits", []) if fit["task"] != task]
+    if any("of" not in fit for fit in others):
+        raise Error(f"{out}: holds an oracle that `rlvr oracle fit` wrote; write to another folder")
+    data = [*(held_there["data"] if others else []), *card.data(sources)]
+    write_parquet(given.assign(p=made), out / f"{task}.parquet")
     calibration.plot(after["p"].to_numpy(), label[~learn], out / f"{task}.png", f"{predictions.name}, held-out half")
-    entry = {"task": task, "rows": int(learn.sum()), "ece_before": calibration.ece(p[~learn], label[~learn])}
-    fits = [entry | card.quality(after, after["label"], task)]
-    card.write(out, {"what": f"{predictions.name}, {method}", "data": card.data(sources), "fits": fits})
-    _show(fits)
+    what = "; ".join(f"{fit['task']}: {fit['of']}" for fit in (*others, entry))
+    card.write(
+        out, {"what": what, "data": [d for i, d in enumerate(data) if d not in data[:i]], "fits": [*others, entry]}
+    )
+    _show([entry])
 
 
 @app.command("predict")
@@ -137,11 +153,12 @@ def predict(
     from rlvr.knowledge import KnowledgeBase
     from rlvr.oracle import kinds, questions
     from rlvr.oracle.crossfit import prepare
+    from rlvr.oracle.predictions import read_table
     from rlvr.source import write_atomically
 
     if not pairs.is_file():
         raise Error(f"{pairs}: no such file; give a CSV of context, perturbation, readout")
-    wanted = questions.asked(pd.read_csv(pairs, dtype=str, keep_default_na=False), task, str(pairs))
+    wanted = questions.asked(read_table(pairs, str(pairs)), task, str(pairs))
     vectors = _embeddings(kind, embeddings)
     measured, base = _tables(asked)[1], KnowledgeBase.open("upstream", noncommercial=noncommercial)
     strange = sorted(wanted.keys() - measured.keys())
@@ -149,9 +166,9 @@ def predict(
         raise Error(f"{pairs}: context {strange[0]!r} is not measured; the sources have {', '.join(measured)}")
     parts = []
     for context, rows in wanted.items():
-        own = set(rows["perturbation"])
+        own = {base.resolve(name) or name for name in rows["perturbation"].unique()}  # a gene, whatever it is called
         tables = {
-            name: held[(held["split"] == "train") & ~held["perturbation"].isin(own)]
+            name: held[(held["split"] == "train") & ~held["perturbation"].map(lambda n: base.resolve(n) or n).isin(own)]
             for name, held in measured[context].items()
         }
         if task not in tables:

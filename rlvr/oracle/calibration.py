@@ -29,13 +29,26 @@ EDGE = 1e-4  # probabilities are kept this far from 0 and 1: no finite table sup
 def calibrate(p: Floats, truth: Floats, asked: Floats, method: Method) -> Floats:
     """`asked` [m] made into calibrated probabilities, learnt from p [n] and truth [n] (0 or 1) of other rows. Errors:
     too few rows, or one label only."""
-    if len(p) < LEAST or len(set(truth.tolist())) < 2:
-        raise Error(f"calibration: {len(p)} rows with {len(set(truth.tolist()))} labels; give {LEAST} rows, and both")
+    enough(truth, "what it learns from")
     if method == "isotonic":
         fitted = IsotonicRegression(y_min=EDGE, y_max=1 - EDGE, out_of_bounds="clip").fit(p, truth)
         return np.asarray(fitted.predict(asked), dtype=np.float64)
     model = LogisticRegression(C=1e6).fit(_logit(p)[:, None], truth)
     return np.asarray(model.predict_proba(_logit(asked)[:, None])[:, 1], dtype=np.float64)
+
+
+def enough(truth: Floats, what: str) -> None:
+    """Errors: too few rows, or one label only."""
+    labels = len(set(truth.tolist()))
+    if len(truth) < LEAST or labels < 2:
+        raise Error(f"calibration: {what}: {len(truth)} rows with {labels} labels; give {LEAST} rows, and both")
+
+
+def turned(p: Floats, truth: Floats) -> bool:
+    """Whether a higher probability means less, or nothing: such an oracle would be calibrated by turning it around, and
+    so to say the opposite of what it was given."""
+    low, high = calibrate(p, truth, np.array([0.1, 0.9]), "temperature")
+    return bool(high <= low)
 
 
 def shift(p: Floats, group: NDArray[np.int64], prior: float) -> float:

@@ -19,6 +19,7 @@ from rlvr.oracle import calibration
 from rlvr.oracle.crossfit import LABELS
 from rlvr.source import Source, write_atomically
 from rlvr.tables import COLUMNS
+from rlvr.types import Error
 
 
 def data(sources: Iterable[Source]) -> list[dict[str, Any]]:
@@ -51,8 +52,25 @@ def quality(predictions: pd.DataFrame, label: pd.Series[str], task: str) -> dict
     }
 
 
+def read(folder: Path) -> dict[str, Any]:
+    """The card that lies there; empty where there is none."""
+    path = folder / "card.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise Error(f"{path}: cannot be read ({error}); delete it, or write to another folder") from error
+    if not isinstance(found, dict) or not {"fits", "data"} <= set(found):
+        raise Error(f"{path}: is no oracle's card; delete it, or write to another folder")
+    return found
+
+
 def write(folder: Path, card: Mapping[str, Any]) -> None:
-    """card.json and CARD.md."""
+    """card.json and CARD.md, for the tables that lie there: each fit names the sha256 of its own, so that the card does
+    not speak for a table that took its place."""
+    for fit in card["fits"]:
+        fit["sha256"] = sha256((folder / f"{fit['task']}.parquet").read_bytes()).hexdigest()
     write_atomically(folder / "card.json", json.dumps(card, indent=1).encode())
     write_atomically(folder / "CARD.md", _page(card).encode())
 

@@ -6,7 +6,8 @@ The form, which stays as it is: one row per pair; `context` (the source's key, a
 `readout`, all three spelt as in the questions; and either `p`, the probability of yes or of up, or one column for each
 label of the task. Beside `p` there may be `lift`, in [0, 1], what the perturbation says when the readout's own rate is
 set aside (rlvr/oracle/crossfit.py): rows of training questions are ranked within a readout by either, but only `lift`
-has no part of the row's own label in it.
+has no part of the row's own label in it. A file called effect or direction, as `rlvr oracle` calls them, is of that
+task alone: the probability that something changes is not the probability that it goes up.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from rlvr import tables
 from rlvr.oracle.base import KEY, LABELS, Belief, Oracle, key
 from rlvr.types import Error, Question
 
+BINARY = frozenset(task for task, labels in LABELS.items() if len(labels) == 2)
 TOLERANCE = 0.01  # how far from 1 a row's probabilities may sum: files hold rounded numbers
 
 
@@ -47,14 +49,22 @@ class Predictions(Oracle):
 
     def probabilities(self, questions: Sequence[Question]) -> list[Belief | None]:
         table = _read(self.path)
-        return [table.belief(question, self.column) for question in questions]
+        return [table.belief(q, self.column) if _of(self.path, q) else None for q in questions]
 
     def why(self, question: Question) -> str:
+        if not _of(self.path, question):
+            return f"predictions of {Path(self.path).stem} alone"
         parts = zip(KEY, key(question), _read(self.path).seen, strict=True)
         return next((f"{name} unseen" for name, value, seen in parts if value not in seen), "pair unseen")
 
     def source(self, question: Question) -> str:
         return f"{Path(self.path).name} {self.version}"
+
+
+def _of(path: str, question: Question) -> bool:
+    """Whether the table may speak of the question's task."""
+    only = f"perturbation/{Path(path).stem}"
+    return only not in BINARY or question.task not in BINARY or only == question.task
 
 
 @dataclass(frozen=True)

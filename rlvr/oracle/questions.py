@@ -30,8 +30,10 @@ def tables_of(questions: Iterable[Question]) -> dict[str, dict[str, pd.DataFrame
 
 def asked(pairs: pd.DataFrame, task: str, where: str) -> Mapping[str, pd.DataFrame]:
     """context -> rows to predict, from a table of context, perturbation, readout. Their label is a dummy that the fit
-    never looks at; their split is "test". Errors: a missing column, a pair that comes twice."""
+    never looks at; their split is "test". Errors: a missing column, no row, a pair that comes twice."""
     tables.require(pairs, tables.KEY, where)
+    if pairs.empty:
+        raise Error(f"{where}: no pairs; write at least one")
     if pairs.duplicated(tables.KEY).any():
         raise Error(f"{where}: {int(pairs.duplicated(tables.KEY).sum())} pairs come twice; keep one of each")
     rows = pairs[tables.KEY].astype(str).assign(label=LABELS[task][0], split="test")

@@ -129,8 +129,7 @@ def _calibrated(found: Floats, truth: pd.DataFrame, asked: Floats, task: str) ->
     if not _enough(label[told]):
         return asked, True
     made, known = np.full(len(asked), np.nan), ~np.isnan(asked)
-    ends = calibration.calibrate(found[told], label[told], np.array([0.1, 0.9]), "temperature")
-    if ends[1] <= ends[0]:
+    if calibration.turned(found[told], label[told]):
         return made, False
     if known.any():
         made[known] = calibration.calibrate(found[told], label[told], asked[known], "temperature")
