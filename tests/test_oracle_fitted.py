@@ -399,3 +399,24 @@ def test_what_cannot_be_calibrated_leaves_the_folder_as_it_was(tmp_path, screens
         few = calibrated(foretold(one[one["perturbation"] == name], tmp_path / "few.csv"), "effect", out)
         assert isinstance(few.exception, Error) and "give 20 rows, and both" in str(few.exception)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.perturbqa
+def test_a_gene_is_predicted_without_its_own_measurements_whatever_it_is_called(tmp_path):
+    from typer.testing import CliRunner
+
+    from rlvr.cli import app
+
+    told = []
+    for name in ("POLR2A", "RPB1"):  # one gene, which K562's training split has measured
+        pairs, out = tmp_path / f"{name}.csv", tmp_path / f"{name}_p.csv"
+        pairs.write_text(f"context,perturbation,readout\nk562,{name},HSPA8\nk562,{name},MYC\n")
+        source = "perturbqa:context=k562,task=direction,evidence=0"
+        given = ["oracle", "predict", str(pairs), source, "--task", "direction", "--out", str(out)]
+        assert CliRunner().invoke(app, given).exit_code == 0
+        told.append(pd.read_csv(out)["lift"])
+    assert told[0].notna().any()
+    pd.testing.assert_series_equal(*told)
+    (tmp_path / "none.csv").write_text("context,perturbation,readout\n")
+    empty = CliRunner().invoke(app, ["oracle", "predict", str(tmp_path / "none.csv"), *given[3:]])
+    assert isinstance(empty.exception, Error) and "no pairs" in str(empty.exception)
