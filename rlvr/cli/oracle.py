@@ -79,7 +79,7 @@ def calibrate(
     values: Annotated[Literal["probability", "logit", "effect", "direction"], typer.Option()] = "probability",
     method: Annotated[Literal["isotonic", "temperature"], typer.Option()] = "temperature",
     context: Annotated[str | None, typer.Option(help="Of a file that names none.")] = None,
-    layer: Annotated[str | None, typer.Option(help="Of an .h5ad file.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Of an .h5ad file: X, a layer, or a key of obsm.")] = None,
 ) -> None:
     """Make probabilities of a model's predictions, learnt on half of the validation perturbations.
 
