@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from rlvr.cli import app
 from rlvr.knowledge import KnowledgeBase
 from rlvr.oracle import Predictions, calibration, kinds
 from rlvr.oracle.crossfit import FOLDS, prepare
@@ -359,10 +361,6 @@ def foretold(truth, path, seed=0, sign=1.0):
 
 
 def calibrated(export, task, out):
-    from typer.testing import CliRunner
-
-    from rlvr.cli import app
-
     given = ["oracle", "calibrate", str(export), "tcell_cytokines", "--task", task, "--values", "logit"]
     return CliRunner().invoke(app, [*given, "--out", str(out)])
 
@@ -403,10 +401,6 @@ def test_what_cannot_be_calibrated_leaves_the_folder_as_it_was(tmp_path, screens
 
 @pytest.mark.perturbqa
 def test_a_gene_is_predicted_without_its_own_measurements_whatever_it_is_called(tmp_path):
-    from typer.testing import CliRunner
-
-    from rlvr.cli import app
-
     told = []
     for name in ("POLR2A", "RPB1"):  # one gene, which K562's training split has measured
         pairs, out = tmp_path / f"{name}.csv", tmp_path / f"{name}_p.csv"

@@ -98,7 +98,8 @@ def calibrate(
     given = importers.read(predictions, values, context, layer)
     sources, held = _tables(asked)
     truth = pd.concat([rows[task] for rows in held.values() if task in rows], ignore_index=True)
-    known = given.merge(truth[truth["split"] == "validation"], on=tables.KEY)
+    measured = given.merge(truth, on=tables.KEY)
+    known = measured[measured["split"] == "validation"]
     if known.empty:
         have, want = (", ".join(map(str, rows[[*tables.KEY]].iloc[0])) for rows in (given, truth))
         raise Error(
@@ -108,29 +109,22 @@ def calibrate(
     half = splits.assign(sorted(set(known["perturbation"])), {"train": 0.5, "test": 0.5}, salt="calibration")
     learn = (known["perturbation"].map(half) == "train").to_numpy()
     p, label = known["p"].to_numpy(), np.asarray(known["label"] == LABELS[f"perturbation/{task}"][0], dtype=np.float64)
-    calibration.enough(label[~learn], "the half of the validation perturbations that measures the error")
-    made = calibration.calibrate(p[learn], label[learn], given["p"].to_numpy(), method)
+    calibration.require(label[~learn], "the half of the validation perturbations that measures the error")
     if calibration.turned(p[learn], label[learn]):
         raise Error(
             f"{predictions}: on validation a higher value means less, or nothing: a wrong sign, or it ranks no pair; "
             "mend the export"
         )
     after = known[~learn].assign(p=calibration.calibrate(p[learn], label[learn], p[~learn], method))
-    missing = len(truth) - len(truth.merge(given, on=tables.KEY))
-    entry: dict[str, Any] = {"task": task, "rows": int(learn.sum()), "abstained": {"not predicted": missing}}
+    entry: dict[str, Any] = {"task": task, "rows": int(learn.sum())}
+    entry |= {"abstained": {"not predicted": len(truth) - len(measured)}}
     entry |= {"of": f"{predictions.name}, {method}", "ece_before": calibration.ece(p[~learn], label[~learn])}
     entry |= card.quality(after, after["label"], task)
-    held_there = card.read(out)
-    others = [fit for fit in held_there.get("fits", []) if fit["task"] != task]
-    if any("of" not in fit for fit in others):
-        raise Error(f"{out}: holds an oracle that `rlvr oracle fit` wrote; write to another folder")
-    data = [*(held_there["data"] if others else []), *card.data(sources)]
+    said = card.calibrated(out, entry, sources)
+    made = calibration.calibrate(p[learn], label[learn], given["p"].to_numpy(), method)
     write_parquet(given.assign(p=made), out / f"{task}.parquet")
     calibration.plot(after["p"].to_numpy(), label[~learn], out / f"{task}.png", f"{predictions.name}, held-out half")
-    what = "; ".join(f"{fit['task']}: {fit['of']}" for fit in (*others, entry))
-    card.write(
-        out, {"what": what, "data": [d for i, d in enumerate(data) if d not in data[:i]], "fits": [*others, entry]}
-    )
+    card.write(out, said)
     _show([entry])
 
 
@@ -166,9 +160,11 @@ def predict(
         raise Error(f"{pairs}: context {strange[0]!r} is not measured; the sources have {', '.join(measured)}")
     parts = []
     for context, rows in wanted.items():
-        own = {base.resolve(name) or name for name in rows["perturbation"].unique()}  # a gene, whatever it is called
+        genes = {base.resolve(name) or name for name in rows["perturbation"].unique()}
+        names = {name for held in measured[context].values() for name in held["perturbation"].unique()}
+        own = {name for name in names if (base.resolve(name) or name) in genes}  # however a gene is called
         tables = {
-            name: held[(held["split"] == "train") & ~held["perturbation"].map(lambda n: base.resolve(n) or n).isin(own)]
+            name: held[(held["split"] == "train") & ~held["perturbation"].isin(own)]
             for name, held in measured[context].items()
         }
         if task not in tables:

@@ -29,7 +29,7 @@ EDGE = 1e-4  # probabilities are kept this far from 0 and 1: no finite table sup
 def calibrate(p: Floats, truth: Floats, asked: Floats, method: Method) -> Floats:
     """`asked` [m] made into calibrated probabilities, learnt from p [n] and truth [n] (0 or 1) of other rows. Errors:
     too few rows, or one label only."""
-    enough(truth, "what it learns from")
+    require(truth, "what it learns from")
     if method == "isotonic":
         fitted = IsotonicRegression(y_min=EDGE, y_max=1 - EDGE, out_of_bounds="clip").fit(p, truth)
         return np.asarray(fitted.predict(asked), dtype=np.float64)
@@ -37,10 +37,15 @@ def calibrate(p: Floats, truth: Floats, asked: Floats, method: Method) -> Floats
     return np.asarray(model.predict_proba(_logit(asked)[:, None])[:, 1], dtype=np.float64)
 
 
-def enough(truth: Floats, what: str) -> None:
+def enough(truth: Floats) -> bool:
+    """Whether these rows [n] (0 or 1) can teach a map, or measure its error: enough of them, and both labels."""
+    return len(truth) >= LEAST and 0 < truth.sum() < len(truth)
+
+
+def require(truth: Floats, what: str) -> None:
     """Errors: too few rows, or one label only."""
-    labels = len(set(truth.tolist()))
-    if len(truth) < LEAST or labels < 2:
+    if not enough(truth):
+        labels = len(set(truth.tolist()))
         raise Error(f"calibration: {what}: {len(truth)} rows with {labels} labels; give {LEAST} rows, and both")
 
 

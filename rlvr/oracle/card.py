@@ -66,12 +66,29 @@ def read(folder: Path) -> dict[str, Any]:
     return found
 
 
+def calibrated(folder: Path, entry: Mapping[str, Any], sources: Iterable[Source]) -> dict[str, Any]:
+    """The card of that folder with a calibrated table's entry in the place of what it said of that task. Errors: the
+    folder holds what `rlvr oracle fit` wrote of another task, whose card says more than a table's."""
+    there = read(folder)
+    others = [fit for fit in there.get("fits", []) if fit["task"] != entry["task"]]
+    if any("of" not in fit for fit in others):
+        raise Error(f"{folder}: holds an oracle that `rlvr oracle fit` wrote; write to another folder")
+    learnt = [*(there["data"] if others else []), *data(sources)]
+    fits = [*others, entry]
+    return {
+        "what": "; ".join(f"{fit['task']}: {fit['of']}" for fit in fits),
+        "data": [one for place, one in enumerate(learnt) if one not in learnt[:place]],
+        "fits": fits,
+    }
+
+
 def write(folder: Path, card: Mapping[str, Any]) -> None:
     """card.json and CARD.md, for the tables that lie there: each fit names the sha256 of its own, so that the card does
     not speak for a table that took its place."""
-    for fit in card["fits"]:
-        fit["sha256"] = sha256((folder / f"{fit['task']}.parquet").read_bytes()).hexdigest()
-    write_atomically(folder / "card.json", json.dumps(card, indent=1).encode())
+    tasks = {fit["task"] for fit in card["fits"]}
+    made = {task: sha256((folder / f"{task}.parquet").read_bytes()).hexdigest() for task in tasks}
+    held = {**card, "fits": [{**fit, "sha256": made[fit["task"]]} for fit in card["fits"]]}
+    write_atomically(folder / "card.json", json.dumps(held, indent=1).encode())
     write_atomically(folder / "CARD.md", _page(card).encode())
 
 

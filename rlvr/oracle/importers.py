@@ -75,11 +75,7 @@ def read(path: Path, values: Values, context: str | None = None, layer: str | No
         raise Error(
             f"{where}: beside {', '.join(KEY)} it has {', '.join(rest) or 'nothing'}; keep one column of values"
         )
-    unnamed = long[list(KEY)].isna().any(axis=1)
-    if unnamed.any():
-        raise Error(f"{where}: {int(unnamed.sum())} rows lack one of {', '.join(KEY)}; fill them in or leave them out")
     long = long.rename(columns={rest[0]: "value"}).astype(dict.fromkeys(KEY, str))
-    long["perturbation"] = _alone(long["perturbation"])
     number = pd.to_numeric(long["value"], errors="coerce")
     strange = long[number.isna() & long["value"].notna()]
     if len(strange):
@@ -95,10 +91,6 @@ def read(path: Path, values: Values, context: str | None = None, layer: str | No
         raise Error(f"{where}: no values; write at least one prediction")
     long["p"] = _probabilities(long.pop("value").to_numpy(dtype=np.float64), values, where)
     return long[[*KEY, "p"]]
-
-
-def _alone(names: pd.Series[Any]) -> pd.Series[Any]:
-    return names.astype(str).str.replace(ALONE, "", regex=True)
 
 
 def _less_control(long: pd.DataFrame, values: Values, where: str) -> pd.DataFrame:
@@ -131,7 +123,7 @@ def _table(path: Path, values: Values, where: str) -> pd.DataFrame:
     if not set(SHIFTS) <= set(frame.columns):
         frame = frame.drop(columns=[INDEX], errors="ignore")
         names = (*PERTURBED, "gene") if "readout" in frame.columns else PERTURBED
-        return frame.rename(columns={_perturbed(frame, names, where): "perturbation"})
+        return _named(frame, names, where)
     if values != "effect":
         raise Error(
             f"{where}: gene shifts say how far a readout moves and not which way; --task effect --values effect"
@@ -139,7 +131,8 @@ def _table(path: Path, values: Values, where: str) -> pd.DataFrame:
     kept = [*SHIFTS, *(("context",) if "context" in frame.columns else ())]
     named = frame["Gene_name"].notna() & frame["Affected_gene_name"].notna()  # else the whole cell's shift
     shifts = frame.loc[named, kept].rename(columns=SHIFTS)
-    return shifts.assign(shift=1.0 - pd.to_numeric(shifts["shift"], errors="coerce"))
+    shifts = shifts.assign(shift=1.0 - pd.to_numeric(shifts["shift"], errors="coerce"))
+    return _named(shifts, PERTURBED, where)
 
 
 def _h5ad(path: Path, layer: str | None, where: str) -> pd.DataFrame:
@@ -150,15 +143,12 @@ def _h5ad(path: Path, layer: str | None, where: str) -> pd.DataFrame:
     except Exception as error:  # as above
         raise Error(f"{where}: cannot be read: {' '.join(str(error).split())}; write it with anndata") from error
     held, genes = _matrix(data, layer, where)
-    obs = data.obs.rename(columns={_perturbed(data.obs, (*PERTURBED, "gene"), where): "perturbation"})
+    obs = _named(data.obs, (*PERTURBED, "gene"), where, ("context", "perturbation"), "cells")
     named = [column for column in ("context", "perturbation") if column in obs.columns]
     mixed = [column for column in CELLS if column in obs.columns and obs[column].nunique() > 1]
     if mixed and "context" not in named:
         kinds = obs[mixed[0]].nunique()
         raise Error(f"{where}: obs[{mixed[0]!r}] has {kinds} kinds of cells; call that column context")
-    if obs[named].isna().any(axis=None):
-        raise Error(f"{where}: {int(obs[named].isna().any(axis=1).sum())} cells lack one of {', '.join(named)}")
-    obs["perturbation"] = _alone(obs["perturbation"])
     cells = obs[named].astype(str).reset_index(drop=True).groupby(named).indices  # rows are kept sparse until averaged
     means = [np.asarray(held[rows].mean(axis=0), dtype=np.float64).ravel() for rows in cells.values()]
     frame = pd.DataFrame(np.stack(means) if means else None, columns=genes)
@@ -190,12 +180,20 @@ def _matrix(data: Any, layer: str | None, where: str) -> tuple[Any, list[str]]:
     return held, list(data.var_names.astype(str))
 
 
-def _perturbed(frame: pd.DataFrame, names: Sequence[str], where: str) -> str:
+def _named(
+    frame: pd.DataFrame, names: Sequence[str], where: str, keys: Sequence[str] = KEY, each: str = "rows"
+) -> pd.DataFrame:
+    """The perturbations under their own name and without a control beside them; every row has its keys."""
     found = next((name for name in names if name in frame.columns), None)
     if found is None:
         has = ", ".join(map(str, frame.columns[:5])) or "nothing"
         raise Error(f"{where}: names no perturbations; call them {' or '.join(names)} (it has {has})")
-    return found
+    frame = frame.rename(columns={found: "perturbation"})
+    unnamed = frame[[key for key in keys if key in frame.columns]].isna()
+    if unnamed.any(axis=None):
+        rows, lacked = int(unnamed.any(axis=1).sum()), ", ".join(unnamed.columns)
+        raise Error(f"{where}: {rows} {each} lack one of {lacked}; fill them in or leave them out")
+    return frame.assign(perturbation=frame["perturbation"].astype(str).str.replace(ALONE, "", regex=True))
 
 
 def _probabilities(found: Floats, values: Values, where: str) -> Floats:

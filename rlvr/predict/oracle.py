@@ -126,7 +126,7 @@ def _calibrated(found: Floats, truth: pd.DataFrame, asked: Floats, task: str) ->
     """The asked probabilities by the map that validation teaches, as they are where it is too small; NaN, and False,
     where on validation a higher probability means less."""
     told, label = ~np.isnan(found), _positive(truth, task)
-    if not _enough(label[told]):
+    if not calibration.enough(label[told]):
         return asked, True
     made, known = np.full(len(asked), np.nan), ~np.isnan(asked)
     if calibration.turned(found[told], label[told]):
@@ -143,7 +143,7 @@ def _quality(found: Floats, truth: pd.DataFrame, task: str, train: pd.DataFrame)
     half = genes.map(splits.assign(sorted(set(genes)), {"train": 0.5, "test": 0.5}, salt="calibration")) == "train"
     halves = [half.to_numpy(), ~half.to_numpy()]
     error = None
-    if all(_enough(label[part]) for part in halves):
+    if all(calibration.enough(label[part]) for part in halves):
         made = np.empty(len(p))
         for part in halves:
             made[part] = calibration.calibrate(p[~part], label[~part], p[part], "temperature")
@@ -154,10 +154,6 @@ def _quality(found: Floats, truth: pd.DataFrame, task: str, train: pd.DataFrame)
     asked = ranking.Ranking(everything, p, label > 0, readouts, clusters)
     auroc = measure({"auroc": ranking.auroc(asked, by_readout=True)}, clusters, 0, RESAMPLES)["auroc"].interval()
     return Quality(task, len(p), clusters.n, error, auroc, float(_positive(train, task).mean()))
-
-
-def _enough(label: Floats) -> bool:
-    return len(label) >= calibration.LEAST and 0 < label.sum() < len(label)
 
 
 def _positive(table: pd.DataFrame, task: str) -> Floats:
