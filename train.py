@@ -11,12 +11,12 @@ import argparse
 import logging
 import sys
 
-from rlvr.ranks import together
 from rlvr.recipe import load
-from rlvr.trainer.stop import exit_on_sigterm
-from rlvr.training import Run
+from rlvr.training.run import Run
+from rlvr.training.trainer.ranks import together
+from rlvr.training.trainer.stop import exit_on_sigterm
+from rlvr.training.watch.callbacks import Stopped
 from rlvr.types import Error
-from rlvr.watch.callbacks import Stopped
 
 
 def main() -> None:

@@ -170,9 +170,9 @@ def child() -> None:
     from accelerate.optimizer import AcceleratedOptimizer
 
     import train
-    from rlvr.trainer import Trainer
-    from rlvr.trainer.resume import Resuming
-    from rlvr.training import Run
+    from rlvr.training.run import Run
+    from rlvr.training.trainer import Trainer
+    from rlvr.training.trainer.resume import Resuming
 
     note = os.open(os.environ[NOTE], os.O_WRONLY | os.O_CREAT)
     target, count, seconds = json.loads(os.environ.get(KILL, '["", 0, 0]'))
@@ -228,7 +228,7 @@ def _kill_after(seconds: float) -> None:
 
 def measure(kills: int, seed: int, folder: Path) -> dict[str, Any]:
     """The whole comparison; raises if too few kills fall."""
-    from rlvr.provenance import machine, versions
+    from rlvr.evaluation.provenance import machine, versions
     from tests import tiny
 
     model = tiny.make(folder / "model", tiny.planted(), seed=seed)

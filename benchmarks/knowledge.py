@@ -20,8 +20,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from rlvr.evaluation.provenance import machine, versions
 from rlvr.knowledge import FILES, KnowledgeBase
-from rlvr.provenance import machine, versions
 
 SEED = 0
 N = 5000  # genes drawn

@@ -38,13 +38,13 @@ from scipy.stats import bootstrap
 from transformers import TrainerCallback
 from trl import GRPOTrainer
 
-from rlvr import training
-from rlvr.learning.pool import grpo_rows
-from rlvr.provenance import machine, versions
+from rlvr.evaluation.provenance import machine, versions
 from rlvr.recipe import Recipe, load
-from rlvr.trainer import Trainer
-from rlvr.trainer.engine import masked_positions_skipped
-from rlvr.training import Run
+from rlvr.training import run as running
+from rlvr.training.learning.pool import grpo_rows
+from rlvr.training.run import Run
+from rlvr.training.trainer import Trainer
+from rlvr.training.trainer.patches import masked_positions_skipped
 
 RESULT = Path(__file__).resolve().parent / "results" / "overhead.json"
 SIDES = ("rlvr", "trl, patched", "trl")
@@ -112,7 +112,7 @@ def train(side: str, folder: Path, steps: int, quick: bool) -> None:
                 super().__init__(*args, **options)
                 self.add_callback(Turns(self, turn))
 
-        vars(training)["Trainer"] = Turning
+        vars(running)["Trainer"] = Turning
         run.grpo()
         return
     run.grpo_config.reward_weights = None
@@ -193,7 +193,7 @@ def evaluation(folder: Path, quick: bool, rounds: int) -> dict[str, Any]:
     from vllm import SamplingParams
 
     from rlvr import policy
-    from rlvr.opening import gather, templates
+    from rlvr.loading import gather, templates
 
     asked = recipe(folder, 1, quick)
     questions = [q for q in gather(asked)[1] if q.split == "train"][: EVALUATED // (2 if quick else 1)]

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from rlvr.report import write_report  # noqa: E402
+from rlvr.evaluation.report import write_report  # noqa: E402
 from tests.chromium import Chromium  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"

@@ -12,8 +12,9 @@ import sys
 from dataclasses import replace
 from functools import lru_cache
 
-from rlvr import panels, plugins
-from rlvr.recipe import build
+from rlvr import plugins
+from rlvr.options import build
+from rlvr.questions import panels
 from rlvr.source import Source
 from rlvr.types import Question
 

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from rlvr import plugins, prompts
+from rlvr.evaluation.provenance import machine, versions
+from rlvr.files import write_atomically
 from rlvr.knowledge import KnowledgeBase
-from rlvr.provenance import machine, versions
-from rlvr.recipe import build
-from rlvr.source import Source, write_atomically
+from rlvr.options import build
+from rlvr.source import Source
 
 TASKS = {
     "k562": ("effect", "direction", "set_effect", "set_direction", "set_name"),

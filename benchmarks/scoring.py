@@ -31,8 +31,9 @@ import yaml
 from verification import prose  # type: ignore[import-not-found]
 
 import rlvr
-from rlvr import metrics, prompts, rescore
+from rlvr import prompts
 from rlvr.completions import reference
+from rlvr.evaluation import metrics, rescore
 from rlvr.plugins import load
 from rlvr.recipe import load as load_recipe
 from rlvr.source import Source
@@ -175,8 +176,8 @@ def report_of(count: int) -> dict[str, Any]:
             return {"score": Cost.of(lambda: rescore.rescore(run, [], None, verdicts)).__dict__, "peak_mib": peak()}
 
         def reported() -> dict[str, Any]:
-            from rlvr.report import write_report
-            from rlvr.results import assemble
+            from rlvr.evaluation.report import write_report
+            from rlvr.evaluation.results import assemble
 
             recipe = load_recipe(str(run / "recipe.yaml"))
             questions = list(load("data", "made_up_screen", Source)().questions())
@@ -225,7 +226,7 @@ def main() -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     reported = report_of(options.rollouts)
     resampled = [bootstrap(PERTURBATIONS), bootstrap(ANSWERS)]
-    from rlvr.provenance import machine, versions
+    from rlvr.evaluation.provenance import machine, versions
 
     result = {
         "date": datetime.now(UTC).date().isoformat(),

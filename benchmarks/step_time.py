@@ -1,4 +1,4 @@
-"""A GRPO step's time by part, from a run's metrics: sync, generate, verify, write, update, idle (rlvr/trainer).
+"""A GRPO step's time by part, from a run's metrics: sync, generate, verify, write, update, idle.
 
     python benchmarks/step_time.py runs/quickstart [--out benchmarks/results/step_time.json]
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rlvr.trainer import PARTS
+from rlvr.training.trainer import PARTS
 
 ALL = (*PARTS, "update", "idle")
 

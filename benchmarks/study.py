@@ -21,9 +21,9 @@ from typing import Any
 
 import pandas as pd
 
-from rlvr import provenance
-from rlvr.results.compare import compare_runs
-from rlvr.source import write_atomically
+from rlvr.evaluation import provenance
+from rlvr.evaluation.results.compare import compare_runs
+from rlvr.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ("auroc_macro_gene", "auroc", "accuracy", "macro_f1")
@@ -111,8 +111,8 @@ def _report(run: Path) -> dict[str, Any]:
 
 
 def _found(run: Path, start: Path) -> dict[str, Any]:
-    """Held-out scores before and after, and what they gained, paired (rlvr.results.compare); what was trained early and
-    late; which of the report's monitors went off; and what it took."""
+    """Held-out scores before and after, and what they gained, paired (rlvr.evaluation.results.compare);
+    what was trained early and late; which of the report's monitors went off; and what it took."""
     report, started = _report(run), _report(start)["after"]
     after, gain = report["after"], compare_runs(run, start)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -8,7 +8,7 @@ each tensor, as vLLM does. The base is then compared, bit by bit, with what was 
 
 Where vLLM can be imported, both also push to a real engine a few times, and the gap between its log-probabilities and
 the trainer's is measured: in step, with the adapter left out, and with an engine of another precision. That is what
-`rlvr.trainer.sync.TOLERANCE` has to tell apart.
+`rlvr.training.trainer.sync.TOLERANCE` has to tell apart.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from peft import PeftModel
 from trl import GRPOConfig
 from trl.generation.vllm_generation import VLLMGeneration
 
+from rlvr.evaluation.provenance import machine, versions
 from rlvr.policy import add_lora, load_base
-from rlvr.provenance import machine, versions
 from rlvr.recipe import Vllm
-from rlvr.trainer.engine import engine_options
-from rlvr.trainer.sync import Sync, adapted_layers
+from rlvr.training.trainer.patches import engine_options
+from rlvr.training.trainer.sync import Sync, adapted_layers
 
 RESULT = Path(__file__).resolve().parent / "results" / "sync.json"
 MODEL = "smollm2-135m"

@@ -26,7 +26,7 @@ from rlvr import prompts
 from rlvr.answers import Answers, Choice
 from rlvr.completions import reference
 from rlvr.plugins import load, names
-from rlvr.rewards import RewardLayer, Weighted
+from rlvr.rewards.layer import RewardLayer, Weighted
 from rlvr.testing import sample_questions
 from rlvr.types import Question
 from rlvr.verifier import Verifier
@@ -169,7 +169,7 @@ def main() -> None:
     together = rate(layer_of(TOGETHER, {TASK: Choice({"up": "up", "down": "down"})}), questions, texts)
     streamed = memory(options.rollouts)
     alone = {name: by_itself(name) for name in names("verifiers")}
-    from rlvr.provenance import machine, versions  # imports torch, which the memory run does without
+    from rlvr.evaluation.provenance import machine, versions  # imports torch, which the memory run does without
 
     result = {
         "date": datetime.now(UTC).date().isoformat(),

@@ -12,8 +12,8 @@ from typing import Any
 
 from Bio import SeqIO
 
-from rlvr import splits
-from rlvr.sequences import STOPS, longest_orfs
+from rlvr.questions import splits
+from rlvr.questions.biology.sequences import STOPS, longest_orfs
 from rlvr.source import File
 from rlvr.types import Error
 

@@ -16,10 +16,10 @@ from functools import cache, cached_property
 from itertools import islice
 from typing import ClassVar, NamedTuple
 
-from rlvr import splits
 from rlvr.answers import fold
-from rlvr.cells import shuffled
 from rlvr.knowledge import FILES, KnowledgeBase
+from rlvr.questions import splits
+from rlvr.questions.biology.cells import shuffled
 from rlvr.source import File, Source
 from rlvr.types import Error, Question
 

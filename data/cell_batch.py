@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from rlvr.cells import Cell, CellSource, shuffled, unrelated
 from rlvr.knowledge import KnowledgeBase
+from rlvr.questions.biology.cells import Cell, CellSource, shuffled, unrelated
 from rlvr.types import Error, Question
 
 
 @dataclass(frozen=True)
 class CellBatch(CellSource):
-    """Options: those of every source of cells (rlvr/cells.py), and cells (in a batch, each of its own type)."""
+    """Options: those of every source of cells (rlvr/questions/biology/cells.py), and cells (in a batch, each of its own
+    type)."""
 
     name: ClassVar[str] = "cell_batch"
 

@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rlvr.cells import Cell, CellSource, shuffled, unrelated
 from rlvr.knowledge import KnowledgeBase
+from rlvr.questions.biology.cells import Cell, CellSource, shuffled, unrelated
 from rlvr.types import Error, Question
 
 
 @dataclass(frozen=True)
 class CellType(CellSource):
-    """Options: those of every source of cells (rlvr/cells.py), and options (names to choose from, the right one
-    among them; fewer where the data has no more). Split by cell type, all options come from the same split's
+    """Options: those of every source of cells (rlvr/questions/biology/cells.py), and options (names to choose from, the
+    right one among them; fewer where the data has no more). Split by cell type, all options come from the same split's
     types, so that no type is known as never being right."""
 
     name: ClassVar[str] = "cell_type"

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rlvr.sequences import BASES, EFFECTS, STOPS, effect
+from rlvr.questions.biology.sequences import BASES, EFFECTS, STOPS, effect
 from rlvr.source import File, Source
 from rlvr.types import Question
 

@@ -26,9 +26,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import combine_pvalues, false_discovery_control, norm
 
-from rlvr import splits, tables
-from rlvr.evidence import EvidenceSource, build_questions
+from rlvr import tables
 from rlvr.knowledge import FILES, KnowledgeBase
+from rlvr.questions import splits
+from rlvr.questions.evidence import EvidenceSource, build_questions
 from rlvr.source import File
 from rlvr.types import Error, Question
 
@@ -47,8 +48,7 @@ _NO_GENE = re.compile(r"NO-TARGET.*|non-?targeting.*|control.*|hsa-mir-.*|hsa-le
 
 @dataclass(frozen=True)
 class Replicate:
-    """Where one replicate's values stand: a file and two columns. `down` is "" where only enrichment was scored; for
-    the MLE both columns are the z."""
+    """A file and two of its columns. `down` is "" where only enrichment was scored; for the MLE both are the z."""
 
     file: File
     up: str

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from math import log
 from typing import ClassVar
 
-from rlvr import splits
+from rlvr.questions import splits
 from rlvr.types import Error
 
 from ._membership import SALT, SIZES, Membership, MembershipSource

@@ -21,8 +21,9 @@ from typing import ClassVar
 import numpy as np
 from Bio import SeqIO
 
-from rlvr import jaspar, splits
-from rlvr.jaspar import Matrix
+from rlvr.questions import splits
+from rlvr.questions.biology import jaspar
+from rlvr.questions.biology.jaspar import Matrix
 from rlvr.source import File, Source
 from rlvr.types import SPLITS, Error, Question
 

@@ -23,9 +23,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from rlvr import splits
 from rlvr.knowledge import FILES, KnowledgeBase
 from rlvr.knowledge.readers import read_table
+from rlvr.questions import splits
 from rlvr.source import File, Source
 from rlvr.types import Error, Question
 

@@ -23,11 +23,12 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from rlvr import experiment, splits
-from rlvr.evidence import EvidenceSource, build_questions
-from rlvr.experiment import Design, Effects, Result
 from rlvr.knowledge import FILES, KnowledgeBase
-from rlvr.pseudobulk import TESTS
+from rlvr.questions import splits
+from rlvr.questions.biology import effects
+from rlvr.questions.biology.effects import Design, Effects, Result
+from rlvr.questions.biology.pseudobulk import TESTS
+from rlvr.questions.evidence import EvidenceSource, build_questions
 from rlvr.source import File
 from rlvr.types import Error, Question
 
@@ -122,10 +123,10 @@ class PerturbSeq(EvidenceSource):
         return KnowledgeBase.open(self.knowledge).unresolved(named, result.species)
 
     def questions(self) -> Iterator[Question]:
-        for effects, table in self._measured[1]:
-            asked = self._profiles(effects, table) if self.task == "profile" else self._labelled(effects, table)
+        for group, table in self._measured[1]:
+            asked = self._profiles(group, table) if self.task == "profile" else self._labelled(group, table)
             for question in asked:
-                more = {"quality": effects.quality}
+                more = {"quality": group.quality}
                 truth = {**question.truth, **more, "group": question.fields["perturbation"]}
                 yield replace(question, fields={**question.fields, **more}, truth=truth)
 
@@ -143,7 +144,7 @@ class PerturbSeq(EvidenceSource):
             test=self.test,
         )
         design = replace(design if self.path else SHARED_DESIGN, least_cells=self.min_cells)
-        result = experiment.measure(Path(self.path) if self.path else SHARED.path(), design)
+        result = effects.measure(Path(self.path) if self.path else SHARED.path(), design)
         parts = [(effects, self._current(effects.table, result)) for effects in result.effects]
         for why, count in result.drops.items():
             if count:

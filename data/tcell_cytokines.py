@@ -17,9 +17,10 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from rlvr import splits, tables
-from rlvr.evidence import EvidenceSource, build_questions
+from rlvr import tables
 from rlvr.knowledge import Annotations
+from rlvr.questions import splits
+from rlvr.questions.evidence import EvidenceSource, build_questions
 from rlvr.source import File
 from rlvr.types import Question
 

@@ -20,10 +20,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from rlvr import splits
 from rlvr.knowledge import FILES, KnowledgeBase
 from rlvr.knowledge.readers import COMPLEXES, MODES, read_table
 from rlvr.knowledge.releases import UPSTREAM
+from rlvr.questions import splits
 from rlvr.source import File, Source
 from rlvr.types import Error, Question
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rlvr import sequences
+from rlvr.questions.biology import sequences
 from rlvr.source import File, Source
 from rlvr.types import Error, Question
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlvr.plugins import suggest
-from rlvr.source import File, cache_dir
-from rlvr.types import Error
+from rlvr.files import cache_dir
+from rlvr.source import File
+from rlvr.types import Error, suggest
 
 log = logging.getLogger(__name__)
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

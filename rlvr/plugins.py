@@ -7,19 +7,18 @@ is imported until it is asked for, so a broken plugin harms only the recipe that
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 import rlvr
-from rlvr.types import Error
+from rlvr.types import Error, suggest
 
 T = TypeVar("T")
 GROUPS = {"verifiers": "rlvr.verifiers", "data": "rlvr.sources"}
@@ -28,12 +27,6 @@ GROUPS = {"verifiers": "rlvr.verifiers", "data": "rlvr.sources"}
 def folders(kind: str) -> list[Path]:
     """The folders that hold built-ins of a kind: `verifiers`, `prompts` or `data`."""
     return [folder for base in rlvr.__path__ if (folder := Path(base) / kind).is_dir()]
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """', did you mean X?' or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def names(kind: str) -> dict[str, str]:

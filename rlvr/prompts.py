@@ -20,8 +20,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from rlvr.answers import Answers
 from rlvr.answers import build as build_answers
-from rlvr.plugins import folders, suggest
-from rlvr.types import Error, Question
+from rlvr.plugins import folders
+from rlvr.types import Error, Question, suggest
 
 Messages = list[dict[str, str]]
 _ENV = ImmutableSandboxedEnvironment(

@@ -37,7 +37,7 @@ from typing import Any, ClassVar, NoReturn, cast
 import httpx
 import tenacity
 
-from rlvr.source import cache_dir, write_atomically
+from rlvr.files import cache_dir, write_atomically
 from rlvr.types import Completion, Error, Question, Verdict
 from rlvr.verifier import Pair, Verifier
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rlvr.source import aside
+from rlvr.files import aside
 from rlvr.types import SPLITS, Error
 
 COLUMNS = ("perturbation", "readout", "context", "label", "split")

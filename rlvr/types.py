@@ -6,9 +6,10 @@ the schemas of dictionaries from different tasks.
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, get_args
@@ -126,3 +127,9 @@ class Verdict:
 
 
 ABSTENTIONS = frozenset({Reason.UNCOVERED, Reason.UNSURE, Reason.NOT_APPLICABLE, Reason.ERROR})
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """', did you mean X?' or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f", did you mean {near[0]!r}?" if near else ""

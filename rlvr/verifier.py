@@ -17,7 +17,7 @@ A complete verifier:
             ok = completion.thought is not None and len(completion.thought.split()) <= self.words
             return Verdict(1.0 if ok else 0.0, Reason.CORRECT if ok else Reason.WRONG)
 
-Rules (`rlvr.rewards` enforces what code can, `rlvr verifiers check` tries the rest): a wrong, missing or
+Rules (`rlvr.rewards.layer` enforces what code can, `rlvr verifiers check` tries the rest): a wrong, missing or
 unparsable answer scores 0, never None; whether a verifier abstains depends on the question alone; verdicts do
 not depend on the order of the batch; a verifier that cannot do its work raises.
 """
@@ -49,7 +49,7 @@ class Honest:
 class Verifier(ABC):
     """Scores completions. Options are dataclass fields; the recipe sets them and their types are checked.
 
-    tasks: patterns of the tasks it can judge. catches: the cheats of `rlvr.redteam` that it must rank strictly
+    tasks: patterns of the tasks it can judge. catches: the cheats of `rlvr.testing.redteam` that it must rank strictly
     below the reference answer (none may ever rank above). network: whether it leaves the machine. proper: whether
     it is a proper scoring rule, which GRPO must not scale by the group's deviation (arXiv:2508.11800).
     """

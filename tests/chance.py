@@ -39,7 +39,7 @@ def verifiers(never: bool = False) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from rlvr.training import Run
+    from rlvr.training.run import Run
 
     Recipe.open_verifiers = lambda self: verifiers()  # type: ignore[method-assign]
     Run(load(sys.argv[1])).grpo()

@@ -12,9 +12,9 @@ import pandas as pd
 
 from rlvr import prompts
 from rlvr.completions import reference
-from rlvr.opening import reward_layer
+from rlvr.evaluation.results import assemble
+from rlvr.loading import reward_layer
 from rlvr.recipe import Recipe
-from rlvr.results import assemble
 from rlvr.types import Question
 
 DIRECTION = "perturbation/direction"

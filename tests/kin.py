@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from rlvr.knowledge import Gene
 from rlvr.knowledge.annotations import COMPLEX_ROOT
-from rlvr.splits import Kin
+from rlvr.questions.splits import Kin
 
 PREVIOUS = {"AARS": "AARS1", "MLL": "KMT2A"}
 HUMAN = {"AARS1", "KMT2A", "CD3E", "CD3G", "CCND1", "CCND2", "LCK", "ZAP70", "GAPDH", "MAGEA2", "MAGEB1"}

@@ -11,17 +11,17 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from rlvr.audit import audit, recipe_of
 from rlvr.cli import app
+from rlvr.evaluation.audit import audit, recipe_of
+from rlvr.evaluation.report import terminal_summary
+from rlvr.evaluation.report.scores import headlines
+from rlvr.evaluation.shortcuts import shortcuts
 from rlvr.knowledge import KnowledgeBase
-from rlvr.opening import gather
+from rlvr.loading import gather
 from rlvr.plugins import load
+from rlvr.questions.splits import Kin, overlaps, refuse_leak
 from rlvr.recipe import load as load_recipe
-from rlvr.report import terminal_summary
-from rlvr.report.scores import headlines
-from rlvr.shortcuts import shortcuts
 from rlvr.source import Source
-from rlvr.splits import Kin, overlaps, refuse_leak
 from rlvr.types import Error, Question
 from tests.kin import by_hand
 
@@ -228,7 +228,7 @@ def test_a_leak_exits_1(monkeypatch: pytest.MonkeyPatch) -> None:
         first = next(q for q in questions if q.split == "validation")
         return sources, [*questions, replace(first, id="planted", split="train")]
 
-    monkeypatch.setattr("rlvr.opening.gather", leaking)
+    monkeypatch.setattr("rlvr.loading.gather", leaking)
     code, text = run("quickstart")
     assert code == 1
     assert "LEAK" in text and "share their pair" in text
@@ -306,7 +306,7 @@ def test_the_partner_vote_is_the_published_one(bare: Bare, context: str, partner
     ],
 )
 def test_gene_frequency_is_the_published_one(bare: Bare, context: str, task: str, pooled: float) -> None:
-    from rlvr import metrics
+    from rlvr.evaluation import metrics
 
     questions = bare(context, task)
     train, test = ([q for q in questions if q.split == split] for split in ("train", "test"))

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 import rlvr
-from rlvr import authoring
+from rlvr.scaffold import write
 from rlvr.types import Error
 
 ROOT = Path(rlvr.__file__).parent.parent
 New = Callable[[str, Path], list[Path]]
-BOTH = pytest.mark.parametrize("new", [authoring.new_file, authoring.new_package])
+BOTH = pytest.mark.parametrize("new", [write.new_file, write.new_package])
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("rlvr", "verifiers", "data", "prompts"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "train.py").touch()
-    authoring.new_file("codon_bias", folder)
+    write.new_file("codon_bias", folder)
     return folder
 
 
@@ -36,7 +36,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a new package."""
     folder = tmp_path_factory.mktemp("package")
-    authoring.new_package("codon_bias", folder)
+    write.new_package("codon_bias", folder)
     return folder / "rlvr-codon-bias"
 
 
@@ -132,4 +132,4 @@ def test_nothing_is_overwritten_and_nothing_is_half_written(new: New, tmp_path: 
 
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Error, match=r"has no folder verifiers/.*or say --package"):
-        authoring.new_file("codon_bias", tmp_path)
+        write.new_file("codon_bias", tmp_path)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.perturbqa import policy, table, transfer
-from rlvr import metrics
+from rlvr.evaluation import metrics
 
 
 def test_the_page_says_what_the_results_hold() -> None:

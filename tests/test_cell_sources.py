@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csc_matrix, csr_matrix
 
-from rlvr import anndata_reader, prompts
-from rlvr.anndata_reader import read
-from rlvr.cells import divide, unrelated
+from rlvr import prompts
 from rlvr.knowledge import KnowledgeBase
 from rlvr.plugins import load
+from rlvr.questions.biology import h5ad
+from rlvr.questions.biology.cells import divide, unrelated
+from rlvr.questions.biology.h5ad import read
 from rlvr.source import Source
 from rlvr.types import Error, Question
 
@@ -58,7 +59,7 @@ def own(path: str, source: type = CellType, **options: object) -> list[Question]
 
 @pytest.mark.parametrize("form", [np.asarray, csr_matrix, csc_matrix])
 def test_the_most_expressed_gene_comes_first_however_the_file_is_stored(tmp_path, monkeypatch, form):
-    monkeypatch.setattr(anndata_reader, "CHUNK", 7)
+    monkeypatch.setattr(h5ad, "CHUNK", 7)
     asked = own(write(tmp_path, form(counts())))
     assert len(asked) == 120
     for question in asked:

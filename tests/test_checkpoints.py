@@ -17,12 +17,12 @@ from transformers import TrainerControl, TrainerState
 from trl.trainer.utils import RepeatSampler
 
 from rlvr.answers import build as build_answers
-from rlvr.rewards import RewardLayer, Weighted
-from rlvr.trainer import checkpoints, folder
-from rlvr.trainer.folder import open_folder
-from rlvr.trainer.jsonlines import JsonLines
-from rlvr.trainer.order import Order
-from rlvr.trainer.state import read_states, write_states
+from rlvr.rewards.layer import RewardLayer, Weighted
+from rlvr.training.trainer import checkpoints, folder
+from rlvr.training.trainer.folder import open_folder
+from rlvr.training.trainer.jsonlines import JsonLines
+from rlvr.training.trainer.order import Order
+from rlvr.training.trainer.state import read_states, write_states
 from rlvr.types import Error, Reason, Verdict
 from rlvr.verifier import Verifier
 

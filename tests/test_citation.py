@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from rlvr import prompts
 from rlvr.answers import build
-from rlvr.claims import Lexicon
 from rlvr.completions import parse, reference
 from rlvr.knowledge import KnowledgeBase, Term
+from rlvr.knowledge.claims import Lexicon
 from rlvr.plugins import load
-from rlvr.redteam import CHEATS, honest_thought
+from rlvr.testing.redteam import CHEATS, honest_thought
 from rlvr.types import Completion, Reason
 from rlvr.verifier import Verifier
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from rlvr import prompts
 from rlvr.answers import build
-from rlvr.claims import Claim, Lexicon, check, find
 from rlvr.completions import parse, reference
 from rlvr.knowledge import Edge, Fact, Term
+from rlvr.knowledge.claims import Claim, Lexicon, check, find
 from rlvr.plugins import load
-from rlvr.redteam import CHEATS, honest_thought
+from rlvr.testing.redteam import CHEATS, honest_thought
 from rlvr.types import Completion, Error, Reason
 from rlvr.verifier import Verifier
 

@@ -162,9 +162,9 @@ def test_evaluate_hands_on_what_was_asked(monkeypatch: pytest.MonkeyPatch, tmp_p
         seen.update(n=recipe.evaluation.questions, adapter=adapter, out=out, final=final)
         return {"headline": "it reads its evidence"}
 
-    monkeypatch.setattr("rlvr.evaluate.run", measured)
-    monkeypatch.setattr("rlvr.report.terminal_summary", lambda document: document["headline"])
-    monkeypatch.setattr("rlvr.report.write_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr("rlvr.evaluation.run.evaluate", measured)
+    monkeypatch.setattr("rlvr.evaluation.report.terminal_summary", lambda document: document["headline"])
+    monkeypatch.setattr("rlvr.evaluation.report.write_report", lambda folder: folder / "report.html")
     adapter, out = tmp_path / "adapter", tmp_path / "out"
     arguments = ["quickstart", "evaluation.questions=7", "--adapter", str(adapter), "--final", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["rlvr", "evaluate", *arguments])

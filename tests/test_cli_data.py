@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import rlvr
-from rlvr import cli, shortcuts
+from rlvr import cli
 from rlvr.cli.data import Survey
+from rlvr.evaluation import shortcuts
 from rlvr.types import Question
 
 HEAD = """

@@ -17,13 +17,14 @@ from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from rlvr.cli import app
-from rlvr.doctor import memory, versions
-from rlvr.doctor.batch import Batch
-from rlvr.doctor.examination import CHECKS, examine, look
-from rlvr.doctor.findings import Finding, Severity
-from rlvr.doctor.setup import Machine, Setup, open_setup
-from rlvr.doctor.trial import Trial, judge, try_out
 from rlvr.recipe import Recipe, load
+from rlvr.training.doctor import memory, versions
+from rlvr.training.doctor.examination import CHECKS, examine, look
+from rlvr.training.doctor.facts import Machine, Setup
+from rlvr.training.doctor.findings import Finding, Severity
+from rlvr.training.doctor.setup import open_setup
+from rlvr.training.doctor.trial import Trial, judge, try_out
+from rlvr.training.trainer.batch import Batch
 from rlvr.types import Error
 
 _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))

@@ -19,11 +19,13 @@ import pytest
 import yaml
 from trl import GRPOConfig
 
-from rlvr import evaluate, policy
+from rlvr import policy
 from rlvr.completions import reference
-from rlvr.evaluate.measure import MAX_TOKENS
-from rlvr.evaluate.subject import Subject, trained
-from rlvr.opening import gather, reward_layer, templates
+from rlvr.evaluation.chunks import unfinished
+from rlvr.evaluation.measure import MAX_TOKENS, measure
+from rlvr.evaluation.run import evaluate
+from rlvr.evaluation.subject import Subject, trained
+from rlvr.loading import gather, reward_layer, select, templates
 from rlvr.prompts import Messages
 from rlvr.recipe import Budget, Recipe, load
 from rlvr.types import Error, Question
@@ -54,7 +56,7 @@ def recipe(*overrides: str) -> Recipe:
 @pytest.fixture(scope="module")
 def questions() -> list[Question]:
     asked = recipe()
-    return evaluate.select(gather(asked)[1], asked.evaluation)
+    return select(gather(asked)[1], asked.evaluation)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +104,7 @@ def measured(
     by_task = templates(asked, {TASK})
     who = Subject({"backend": "scripted", "model": "m"}, lambda: sampler, 4, asked.evaluation.samples)
     layer = reward_layer(asked, by_task)
-    evaluate.measure(who, questions, by_task, layer, asked, "before", out, budget or Budget())
+    measure(who, questions, by_task, layer, asked, "before", out, budget or Budget())
     record: dict[str, Any] = json.loads((out / "evaluations" / "before.json").read_text())
     return record
 
@@ -117,7 +119,7 @@ def test_what_failed_goes_on_where_it_was(questions: list[Question], tmp_path: P
     with pytest.raises(Error, match=r"fell over; 8 of 24 questions are answered and kept in .*before\.parts") as caught:
         measured(failing, recipe(), questions, tmp_path / "broken")
     assert "\n" not in str(caught.value)
-    assert evaluate.unfinished(tmp_path / "broken") is not None
+    assert unfinished(tmp_path / "broken") is not None
     record = measured(rest, recipe(), questions, tmp_path / "broken")
     assert (record["asked"], record["answered"], record["stopped"], record["tokens"]) == (24, 24, None, 240)
     assert set((failing.asked + rest.asked).values()) == {1}  # nothing twice
@@ -125,7 +127,7 @@ def test_what_failed_goes_on_where_it_was(questions: list[Question], tmp_path: P
         tmp_path / "whole/evaluations/before.parquet"
     ).read_bytes()
     assert not (tmp_path / "broken/evaluations/before.parts").exists()
-    assert evaluate.unfinished(tmp_path / "broken") is None
+    assert unfinished(tmp_path / "broken") is None
     silent = Scripted(calls=0)
     measured(silent, recipe(), questions, tmp_path / "broken")  # finished: nobody is asked
     assert not silent.asked
@@ -222,7 +224,7 @@ def test_sampled_answers_do_not_depend_on_where_it_was_interrupted(
     layer = reward_layer(asked, by_task)
     for out, budgets in (("whole", [Budget()]), ("parts", [Budget(questions=8), Budget()])):
         for budget in budgets:
-            evaluate.measure(who, questions, by_task, layer, asked, "before", tmp_path / out, budget)
+            measure(who, questions, by_task, layer, asked, "before", tmp_path / out, budget)
     whole, parts = rows(tmp_path / "whole"), rows(tmp_path / "parts")
     pd.testing.assert_frame_equal(whole, parts)
     assert whole.groupby("question_id")["completion"].nunique().max() > 1
@@ -331,11 +333,11 @@ def test_leaving_out_answers_raises_no_score(questions: list[Question], write: W
         for q, answer in zip(questions, answers, strict=True)
     ]
     asked = recipe()
-    document = evaluate.run(asked, None, tmp_path / "all", final=False, completions=write(given))
+    document = evaluate(asked, None, tmp_path / "all", final=False, completions=write(given))
     right = [row for i, row in enumerate(given) if i % 2]
     with pytest.raises(Error, match="no completion, of 12"):
-        evaluate.run(asked, None, tmp_path / "some", final=False, completions=write(right))
-    some = evaluate.run(asked, None, tmp_path / "some", final=False, completions=write(right), partial=True)
+        evaluate(asked, None, tmp_path / "some", final=False, completions=write(right))
+    some = evaluate(asked, None, tmp_path / "some", final=False, completions=write(right), partial=True)
     assert document["before"][TASK]["accuracy"]["value"] == some["before"][TASK]["accuracy"]["value"] == 0.5
     assert document["before"][TASK]["auroc"]["value"] is not None
     assert some["before"][TASK].get("auroc", {"value": None})["value"] is None
@@ -348,9 +350,9 @@ def test_saved_rows_give_the_verdicts_and_figures_that_they_came_with(
     model: Path, questions: list[Question], tmp_path: Path
 ) -> None:
     asked = recipe(f"model={model}")
-    document = evaluate.run(asked, None, tmp_path / "first", final=False)
+    document = evaluate(asked, None, tmp_path / "first", final=False)
     table = tmp_path / "first/evaluations/before.parquet"
-    again = evaluate.run(asked, None, tmp_path / "again", final=False, completions=table)
+    again = evaluate(asked, None, tmp_path / "again", final=False, completions=table)
     pd.testing.assert_frame_equal(rows(tmp_path / "first"), rows(tmp_path / "again"))
     for key in ("before", "baselines", "comparisons", "headline"):
         assert again[key] == document[key]

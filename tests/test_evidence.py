@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr import prompts
-from rlvr.evidence import PRIOR, build_questions
 from rlvr.knowledge.annotations import COMPLEX_ROOT, Annotations, Node
+from rlvr.questions.evidence import PRIOR, build_questions
 from rlvr.types import Error, Question
 
 TERMS = {

@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 
 from rlvr import policy
 from rlvr.cli import app
-from rlvr.export import base_name, export
-from rlvr.export.card import _cell
-from rlvr.provenance import versions
+from rlvr.evaluation.provenance import versions
 from rlvr.recipe import load
+from rlvr.training.export import base_name, export
+from rlvr.training.export.card import _cell
 from rlvr.types import Error
 
 HERE = Path(__file__).parent

@@ -10,7 +10,7 @@ import pytest
 from rlvr.answers import Choice
 from rlvr.completions import reference
 from rlvr.plugins import load
-from rlvr.rewards import RewardLayer, Weighted
+from rlvr.rewards.layer import RewardLayer, Weighted
 from rlvr.types import Error
 from rlvr.verifier import Verifier
 from tests.faulty import Faulty, FaultyBatch

@@ -25,9 +25,9 @@ from rlvr.completions import TAGS, completion_text, parse, reference
 from rlvr.plugins import load as load_plugin
 from rlvr.plugins import names as plugin_names
 from rlvr.prompts import Template
-from rlvr.redteam import CHEATS, honest_thought, wrong_answers
 from rlvr.testing import sample_questions
 from rlvr.testing.questions import embedded
+from rlvr.testing.redteam import CHEATS, honest_thought, wrong_answers
 from rlvr.types import Completion, Question, Verdict
 from rlvr.verifier import Honest, Verifier
 
@@ -178,8 +178,8 @@ CALLED_ELSEWHERE = {"rlvr/recipe.py": {"match"}}  # handed to PyYAML, which call
 BUILT_BY = {  # what no constant shows
     "verifiers/mention.py": lambda module: [module._stretch(32).pattern],
     "rlvr/tables.py": lambda module: [module.DATE.pattern],
-    "rlvr/report/marks.py": lambda module: [module._whole("CD3E").pattern],
-    "rlvr/renaming.py": lambda module: [module.alternatives(["up", "down", "GENE1"]).pattern],
+    "rlvr/evaluation/report/marks.py": lambda module: [module._whole("CD3E").pattern],
+    "rlvr/questions/renaming.py": lambda module: [module.alternatives(["up", "down", "GENE1"]).pattern],
 }
 STEEPEST = 9.0  # times longer for four times the length; linear is 4, quadratic 16
 UNBOUNDED = 100  # repeats

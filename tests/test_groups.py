@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 from rlvr.prompts import load as load_prompt
 from rlvr.recipe import Learning, Recipe, load
-from rlvr.trainer.groups import DynamicSampling, flat_groups
-from rlvr.training import Run
+from rlvr.training.run import Run
+from rlvr.training.trainer.dynamic_sampling import DynamicSampling, flat_groups
 from rlvr.types import Error
 from tests.chance import coin, verifiers
 

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from rlvr.completions import reference
-from rlvr.harness import Asked
-from rlvr.harness.package import package
-from rlvr.rationales import thought
+from rlvr.evaluation.harness import Asked
+from rlvr.evaluation.harness.package import package
+from rlvr.questions.rationales import thought
 from rlvr.types import Error
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,7 +53,7 @@ def test_inspect_ai_reports_the_verdicts_of_the_reward_layer(asked: Asked, tmp_p
     from inspect_ai import eval as run
     from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
-    from rlvr.harness import inspect as task
+    from rlvr.evaluation.harness import inspect as task
 
     texts = completions(asked)
     outputs = [ModelOutput.from_content("mockllm/model", text) for text in texts]

@@ -97,7 +97,7 @@ def upstream() -> Annotations:
             file.path()
         except Error as error:
             pytest.skip(f"the upstream annotation is not here: {error}")
-    return Annotations.from_upstream()
+    return KnowledgeBase.open("upstream").annotations()
 
 
 def test_the_sample_agrees_with_the_full_files(upstream: Annotations, sample: Annotations) -> None:

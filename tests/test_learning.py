@@ -19,17 +19,17 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from rlvr.cli import app
-from rlvr.learning import grpo_rows, pooled, warm_start_rows
-from rlvr.learning.critic import passed
-from rlvr.learning.pool import laid_out, pass_rates
-from rlvr.learning.probe import histogram, probe, summarise
-from rlvr.opening import gather, templates
+from rlvr.loading import gather, templates
 from rlvr.plugins import load as load_plugin
 from rlvr.policy import AnswerSlot
 from rlvr.prompts import load as load_prompt
 from rlvr.recipe import Learning, Recipe, load
-from rlvr.trainer.warm_start import WarmStart
-from rlvr.training import Run
+from rlvr.training.learning import grpo_rows, pooled, warm_start_rows
+from rlvr.training.learning.critic import passed
+from rlvr.training.learning.pool import laid_out, pass_rates
+from rlvr.training.learning.probe import histogram, probe, summarise
+from rlvr.training.run import Run
+from rlvr.training.trainer.warm_start import WarmStart
 from rlvr.types import Error, Question
 from rlvr.verifier import Verifier
 from tests.chance import verifiers

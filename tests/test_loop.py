@@ -22,11 +22,11 @@ import torch
 import yaml
 from scipy.stats import bootstrap
 
-from rlvr import evaluate
+from rlvr.evaluation.run import evaluate
 from rlvr.recipe import Recipe, load
 from rlvr.schedules import Schedule
 from rlvr.source import Source
-from rlvr.training import Run
+from rlvr.training.run import Run
 from rlvr.types import Error
 from tests.faulty import Flaky
 
@@ -143,7 +143,7 @@ def test_rewards_raise_held_out_accuracy(model: Path, tmp_path: Path, planted: N
 
     saved = json.loads((tmp_path / "run" / "adapter" / "base.json").read_text())
     assert saved["name"] == str(model)
-    document = evaluate.run(
+    document = evaluate(
         recipe(model, tmp_path / "again"), tmp_path / "run" / "adapter", tmp_path / "again", final=False
     )
     assert document["after"][task] == report["after"][task]
@@ -254,10 +254,10 @@ def test_each_use_of_the_test_split_is_counted(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     asked = recipe(model, tmp_path / "run", "evaluation.questions=12", "grpo.max_completion_length=8")
-    validation = evaluate.run(asked, None, tmp_path / "validation", final=False)
+    validation = evaluate(asked, None, tmp_path / "validation", final=False)
     assert (validation["split"], validation["ledger"]) == ("validation", [])
     for use in (1, 2):
-        final = evaluate.run(asked, None, tmp_path / "final", final=True)
+        final = evaluate(asked, None, tmp_path / "final", final=True)
         assert final["split"] == "test"
         assert [entry["n"] for entry in final["ledger"]] == [12] * use
     with pytest.raises(Error, match="must be one of 'train', 'validation'"):

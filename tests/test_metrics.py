@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from rlvr import metrics
-from rlvr.metrics import bootstrap, ranking
+from rlvr.evaluation import metrics
+from rlvr.evaluation.metrics import bootstrap, ranking
 from rlvr.types import Error
 
 EFFECT, DIRECTION, RESPONSE = "perturbation/effect", "perturbation/direction", "perturbation/response"

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from rlvr import metrics
-from rlvr.metrics import bootstrap, calibration, graded, ranking
+from rlvr.evaluation import metrics
+from rlvr.evaluation.metrics import bootstrap, calibration, graded, ranking
 
 TYPES = ["B cell", "T cell", "monocyte"]
 

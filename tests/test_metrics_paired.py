@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, norm
 
-from rlvr import metrics
-from rlvr.metrics import paired
+from rlvr.evaluation import metrics
+from rlvr.evaluation.metrics import paired
 
 DIRECTION = "perturbation/direction"
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvr.metrics.samples import Samples, best_of, majority_at, pass_at, votes
+from rlvr.evaluation.metrics.samples import Samples, best_of, majority_at, pass_at, votes
 
 # Three questions: three samples, one, and two.
 SAMPLES = Samples.of(["a", "a", "a", "b", "c", "c"])

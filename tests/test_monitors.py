@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlvr import monitors
-from rlvr.monitors import Reading, monitor
+from rlvr.evaluation import monitors
+from rlvr.evaluation.monitors import Reading, monitor
 from rlvr.types import Error
 
 WEIGHTS = {"label": 1.0, "format": 0.2, "mention": 0.0}

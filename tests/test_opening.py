@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from rlvr import knowledge
+from rlvr.evaluation.provenance import versions
 from rlvr.knowledge import KnowledgeBase
 from rlvr.knowledge import base as opened_bases
-from rlvr.opening import reward_layer, templates
-from rlvr.provenance import versions
+from rlvr.loading import reward_layer, templates
 from rlvr.recipe import Recipe
 
 

@@ -344,8 +344,8 @@ def test_the_command_writes_a_network_its_tables_and_a_card(tmp_path, monkeypatc
 @pytest.fixture(scope="module")
 def screens():
     """task -> the questions of the embedded screens, as tables."""
-    from rlvr import audit
-    from rlvr.opening import gather
+    from rlvr.evaluation import audit
+    from rlvr.loading import gather
     from rlvr.oracle import questions
 
     held = questions.tables_of(gather(audit.recipe_of(["tcell_cytokines"]))[1]).values()

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from rlvr import panels, plugins
-from rlvr.recipe import build
+from rlvr import plugins
+from rlvr.options import build
+from rlvr.questions import panels
 from rlvr.source import Source
 from rlvr.types import Error, Question
 

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
-from rlvr import anndata_reader, experiment, pseudobulk
-from rlvr.experiment import EXPLORATORY, REPLICATED, Design, measure
 from rlvr.knowledge import KnowledgeBase
 from rlvr.plugins import load
+from rlvr.questions.biology import effects, h5ad, pseudobulk
+from rlvr.questions.biology.effects import EXPLORATORY, REPLICATED, Design, measure
 from rlvr.source import Source
 from rlvr.types import Error, Question
 
@@ -119,13 +119,13 @@ def test_guides_as_replicates_are_compared_without_pairs(tmp_path):
 def test_reading_in_small_chunks_changes_nothing(simulated, monkeypatch):
     design = Design("gene", ("control",), "donor", "knockdown", "", test="t")
     once = measure(Path(simulated), design).effects[0].table
-    monkeypatch.setattr(anndata_reader, "CHUNK", 13)
+    monkeypatch.setattr(h5ad, "CHUNK", 13)
     pd.testing.assert_frame_equal(measure(Path(simulated), design).effects[0].table, once)
 
 
 @pytest.mark.parametrize("task", ["effect", "direction", "profile"])
 def test_questions(simulated, tested, monkeypatch, task):
-    monkeypatch.setattr(experiment, "measure", lambda path, design: replace(tested, drops=Counter(tested.drops)))
+    monkeypatch.setattr(effects, "measure", lambda path, design: replace(tested, drops=Counter(tested.drops)))
     source = own(simulated, task=task, readouts=10, evidence=2)
     asked = list(source.questions())
     assert {q.task for q in asked} == {f"perturbation/{task}"} and len({q.id for q in asked}) == len(asked)
@@ -295,6 +295,6 @@ def test_the_shared_sample_is_exploratory_with_doubles_left_out():
     assert {q.fields["quality"] for q in asked} == {EXPLORATORY}
     assert source.drops["cells with several perturbed genes"] == 1480
     modality = {(q.truth["context"], q.fields["modality"]) for q in asked}
-    knockdown = experiment.MODALITIES["knockdown"]
+    knockdown = effects.MODALITIES["knockdown"]
     assert modality == {("k562", "CRISPR activation"), *((c, knockdown) for c in ("A172", "T98G", "U87MG"))}
     assert Counter(q.truth["context"] for q in asked) == {"k562": 18, "A172": 9, "T98G": 9, "U87MG": 9}

@@ -18,8 +18,8 @@ from sklearn.metrics import roc_auc_score
 import rlvr.source
 from rlvr import prompts
 from rlvr.plugins import load
+from rlvr.questions.splits import refuse_leak
 from rlvr.source import File, Source
-from rlvr.splits import refuse_leak
 from rlvr.types import Error, Question
 
 PerturbQA = load("data", "perturbqa", Source)

@@ -12,9 +12,9 @@ import pytest
 
 from rlvr import plugins
 from rlvr.completions import reference
-from rlvr.monitors import monitor
+from rlvr.evaluation.monitors import monitor
 from rlvr.plugins import load as load_plugin
-from rlvr.splits import refuse_leak
+from rlvr.questions.splits import refuse_leak
 from rlvr.types import Completion, Error, Question, Reason, Verdict
 from rlvr.verifier import Verifier
 from tests.kept_run import DIRECTION, keep, knows, questions, recipe, report, rows_of

@@ -15,7 +15,7 @@ from rlvr.testing.questions import embedded, sample_questions
 from rlvr.types import Error
 from rlvr.verifier import Verifier
 
-REWORDED = "_reworded"  # the same task in other words (rlvr/reasoning)
+REWORDED = "_reworded"  # the same task in other words (rlvr/evaluation/reasoning)
 SHIPPED = sorted(
     str(path.relative_to(folder).with_suffix("")) for folder in folders("prompts") for path in folder.rglob("*.md")
 )

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from rlvr import prompts
-from rlvr.rationales import rows
+from rlvr.questions.rationales import rows
 from rlvr.recipe import load
 from tests import tiny
 
@@ -25,10 +25,10 @@ END = 60  # seconds within which a run must end once a rank has
 # Completions come from a table, by prompt and place within the group; all else is the real training.
 REPLAY = """
 import json, sys
-from rlvr.ranks import together
+from rlvr.training.trainer.ranks import together
 from rlvr.recipe import load
-from rlvr.trainer import Trainer
-from rlvr.training import Run
+from rlvr.training.trainer import Trainer
+from rlvr.training.run import Run
 
 config, world, told = sys.argv[1:]
 texts = json.load(open(told))

@@ -6,8 +6,8 @@ import pytest
 
 from rlvr import prompts
 from rlvr.completions import parse
-from rlvr.opening import gather
-from rlvr.rationales import rationale, rows, thought
+from rlvr.loading import gather
+from rlvr.questions.rationales import rationale, rows, thought
 from rlvr.recipe import load
 from rlvr.types import Error
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvr import prompts, rationales
+from rlvr import prompts
 from rlvr.completions import reference
 from rlvr.plugins import load
+from rlvr.questions import rationales
 from rlvr.types import Completion, Error, Reason
 from rlvr.verifier import Verifier
 

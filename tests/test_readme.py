@@ -16,7 +16,7 @@ import yaml
 
 import rlvr
 from rlvr import verifier
-from rlvr.recipe import build
+from rlvr.options import build
 from rlvr.types import Completion, Question
 from rlvr.verifier import Verifier
 

@@ -13,15 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvr import evaluate, policy, prompts
-from rlvr.claims import Lexicon
+from rlvr import policy, prompts
 from rlvr.completions import reference
+from rlvr.evaluation.reasoning import measure, precision, thoughts
+from rlvr.evaluation.reasoning import questions as change
+from rlvr.evaluation.report import write_report
+from rlvr.evaluation.run import evaluate
+from rlvr.knowledge.claims import Lexicon
 from rlvr.policy import Answered
 from rlvr.prompts import Messages
-from rlvr.reasoning import measure, precision, thoughts
-from rlvr.reasoning import questions as change
 from rlvr.recipe import load
-from rlvr.report import write_report
 from rlvr.types import Error, Question
 
 _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
@@ -193,7 +194,7 @@ def test_a_real_policy_is_measured_and_the_report_has_the_tables(tmp_path: Path)
     model = tiny.make(tmp_path / "model", tiny.planted(), steps=20)
     options = [f"model={model}", "evaluation.questions=12", "evaluation.resamples=50", "grpo.max_completion_length=12"]
     asked = load("quickstart", [*options, "source.evidence=2"])
-    document = evaluate.run(asked, None, tmp_path / "out", final=False, reasons=True)
+    document = evaluate(asked, None, tmp_path / "out", final=False, reasons=True)
     found = document["reasoning"]
     assert {"faithfulness", "invariance", "evidence"} <= found.keys()
     named = {row["name"] for part in ("faithfulness", "invariance", "evidence") for row in found[part]}

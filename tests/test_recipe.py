@@ -12,7 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvr.recipe import BUILT_IN, Recipe, build, load
+from rlvr.options import build
+from rlvr.recipe import BUILT_IN, Recipe, load
 from rlvr.types import Error
 
 SHIPPED = sorted(p.stem for p in BUILT_IN.glob("*.yaml"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rlvr.completions import reference
-from rlvr.opening import reward_layer, templates
+from rlvr.loading import reward_layer, templates
 from rlvr.prompts import load as load_prompt
 from rlvr.recipe import BUILT_IN, load
 from rlvr.testing.questions import sample_questions

@@ -11,8 +11,8 @@ import pytest
 
 from rlvr import prompts
 from rlvr.completions import parse, reference
-from rlvr.redteam import CHEATS, honest_thought, names, usual_answer, wrong_answers
 from rlvr.testing import sample_questions
+from rlvr.testing.redteam import CHEATS, honest_thought, names, usual_answer, wrong_answers
 from rlvr.types import Error
 from rlvr.verifier import Honest
 

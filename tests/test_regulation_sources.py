@@ -19,8 +19,8 @@ from rlvr.knowledge.readers import Claim
 from rlvr.knowledge.releases import UPSTREAM
 from rlvr.knowledge.rows import Rows
 from rlvr.plugins import load
+from rlvr.questions.splits import refuse_leak
 from rlvr.source import File, Source
-from rlvr.splits import refuse_leak
 from rlvr.types import Error, Question
 
 TfTargets = load("data", "tf_targets", Source)

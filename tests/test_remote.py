@@ -20,7 +20,7 @@ from rlvr import remote
 from rlvr.answers import Choice
 from rlvr.completions import reference
 from rlvr.remote import Cache, digest, retry_after
-from rlvr.rewards import RewardLayer, Weighted
+from rlvr.rewards.layer import RewardLayer, Weighted
 from rlvr.types import Completion, Error
 from tests.faulty import Judge
 

@@ -19,11 +19,21 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from rlvr.cli import app
-from rlvr.report import curves, extras, pairs, plots, rows, scores, terminal_summary, write_markdown, write_report
-from rlvr.report.browser import Prompts, browser, messages
-from rlvr.report.marks import facts, mark
-from rlvr.report.text import Metric, clip, duration, number, printable
-from rlvr.results.headline import headline
+from rlvr.evaluation.report import (
+    curves,
+    extras,
+    pairs,
+    plots,
+    rows,
+    scores,
+    terminal_summary,
+    write_markdown,
+    write_report,
+)
+from rlvr.evaluation.report.browser import Prompts, browser, messages
+from rlvr.evaluation.report.marks import facts, mark
+from rlvr.evaluation.report.text import Metric, clip, duration, number, printable
+from rlvr.evaluation.results.headline import headline
 from rlvr.types import Error
 from tests.run_directory import CHECKED, CLAIMS, HOSTILE, MEGABYTE, TASK, everything, make, report
 

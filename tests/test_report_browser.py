@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rlvr.report import write_report
+from rlvr.evaluation.report import write_report
 from tests.chromium import CHROMIUM, Chromium
 from tests.run_directory import everything, make
 

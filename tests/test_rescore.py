@@ -16,11 +16,12 @@ import pytest
 import yaml
 
 import rlvr
-from rlvr import prompts, rescore
+from rlvr import prompts
 from rlvr.completions import reference
+from rlvr.evaluation import rescore
 from rlvr.plugins import load as load_plugin
 from rlvr.recipe import load
-from rlvr.rewards import RewardLayer, Weighted
+from rlvr.rewards.layer import RewardLayer, Weighted
 from rlvr.source import Source
 from rlvr.types import Error, Question
 from rlvr.verifier import Verifier

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from rlvr.completions import reference
-from rlvr.results import compare_runs, rows
+from rlvr.evaluation.results import compare_runs, rows
 from rlvr.types import Error, Question
 from tests.kept_run import DIRECTION, keep, knows, questions, recipe, report, rows_of
 
@@ -143,7 +143,8 @@ def test_a_server_without_probabilities_is_judged_by_its_answers(tmp_path):
 
 
 def test_test_questions_used_twice_are_counted_and_told(tmp_path, monkeypatch):
-    from rlvr import panels, provenance
+    from rlvr.evaluation import provenance
+    from rlvr.questions import panels
 
     asked = [replace(q, split="test" if q.split == "validation" else q.split) for q in ASKED]
     digest = panels.digest([q for q in asked if q.split == "test"])
@@ -211,5 +212,5 @@ def test_runs_on_other_questions_or_other_truths_are_refused(tmp_path):
 
 
 def test_comparing_runs_needs_no_torch():
-    code = "import sys, rlvr.results; print(sorted({'torch', 'transformers', 'trl'} & set(sys.modules)))"
+    code = "import sys, rlvr.evaluation.results; print(sorted({'torch', 'transformers', 'trl'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

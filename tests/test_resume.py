@@ -28,12 +28,13 @@ import torch
 import yaml
 
 from benchmarks import kills
-from rlvr.recipe import Recipe, build
-from rlvr.source import write_atomically
-from rlvr.trainer import Trainer, checkpoints
-from rlvr.trainer.resume import Resuming
-from rlvr.trainer.stop import STOPPED
-from rlvr.training import Run
+from rlvr.files import write_atomically
+from rlvr.options import build
+from rlvr.recipe import Recipe
+from rlvr.training.run import Run
+from rlvr.training.trainer import Trainer, checkpoints
+from rlvr.training.trainer.resume import Resuming
+from rlvr.training.trainer.stop import STOPPED
 from rlvr.types import Error
 from tests import tiny
 

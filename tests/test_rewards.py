@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rlvr.answers import Choice, Options
 from rlvr.completions import reference
 from rlvr.plugins import load
-from rlvr.rewards import OWN_COLUMNS, RewardLayer, Weighted
+from rlvr.rewards.layer import OWN_COLUMNS, RewardLayer, Weighted
 from rlvr.types import Error, Evidence, Reason, Verdict
 from rlvr.verifier import Verifier
 

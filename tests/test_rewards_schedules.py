@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rlvr.answers import Choice
 from rlvr.completions import reference
 from rlvr.plugins import load
-from rlvr.rewards import RewardLayer, Weighted
+from rlvr.rewards.layer import RewardLayer, Weighted
 from rlvr.schedules import Schedule
 from rlvr.types import Error
 from rlvr.verifier import Verifier
@@ -91,7 +91,7 @@ def test_the_trainer_trains_with_the_weights_of_the_step(monkeypatch):
     import torch
     from trl import GRPOTrainer
 
-    from rlvr.trainer import Trainer
+    from rlvr.training.trainer import Trainer
 
     trainer = object.__new__(Trainer)
     trainer._layer, trainer._seconds = layer_of(label=1.0, format={0: 0.0, 20: 1.0}), {"verify": 0.0}

@@ -13,7 +13,7 @@ from rlvr import prompts
 from rlvr.answers import build
 from rlvr.completions import parse, reference
 from rlvr.plugins import load
-from rlvr.redteam import CHEATS, honest_thought
+from rlvr.testing.redteam import CHEATS, honest_thought
 from rlvr.types import Completion, Reason
 from rlvr.verifier import Verifier
 

@@ -18,9 +18,10 @@ from Bio.Seq import Seq
 from Bio.SeqFeature import SeqFeature, SimpleLocation
 from Bio.SeqRecord import SeqRecord
 
-from rlvr import jaspar, prompts, sequences
+from rlvr import prompts
 from rlvr.completions import parse, reference
 from rlvr.plugins import load
+from rlvr.questions.biology import jaspar, sequences
 from rlvr.source import File, Source
 from rlvr.types import Error, Question
 from rlvr.verifier import Verifier

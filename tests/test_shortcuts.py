@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlvr import metrics, plugins, prompts
-from rlvr.evidence import PRIOR
-from rlvr.shortcuts import PSEUDO_ROWS, open_shortcuts, shortcuts
+from rlvr import plugins, prompts
+from rlvr.evaluation import metrics
+from rlvr.evaluation.shortcuts import PSEUDO_ROWS, open_shortcuts, shortcuts
+from rlvr.questions.evidence import PRIOR
 from rlvr.source import Source
 from rlvr.types import Error, Question
 

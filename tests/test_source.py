@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rlvr.source import File, write_atomically
+from rlvr.files import write_atomically
+from rlvr.source import File
 from rlvr.types import Error
 
 CONTENT = b"pert,gene\nZAP70,IL2\n"

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr.knowledge import KnowledgeBase
-from rlvr.splits import assign, both, chosen, dated, fraction, groups, overlaps, refuse_leak
-from rlvr.splits.kin import Kin, stem
+from rlvr.questions.splits import assign, both, chosen, dated, fraction, groups, overlaps, refuse_leak
+from rlvr.questions.splits.kin import Kin, stem
 from rlvr.types import Error, Question
 from tests.kin import HUMAN, Base, by_hand
 

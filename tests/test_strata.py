@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlvr.strata import in_order, strata
+from rlvr.evaluation.results.strata import in_order, strata
 from rlvr.types import Question
 
 

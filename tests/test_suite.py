@@ -11,15 +11,15 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rlvr import suite
 from rlvr.completions import reference
-from rlvr.evaluate.subject import Subject
-from rlvr.opening import gather
+from rlvr.evaluation import suite
+from rlvr.evaluation.subject import Subject
+from rlvr.evaluation.suite import Entry, Suite
+from rlvr.evaluation.suite.table import markdown, radar
+from rlvr.loading import gather
 from rlvr.policy import Answered
 from rlvr.prompts import Messages
 from rlvr.recipe import load
-from rlvr.suite import Entry, Suite
-from rlvr.suite.table import markdown, radar
 from rlvr.types import Error
 
 OWN = Suite.load()

@@ -20,8 +20,8 @@ from trl import GRPOConfig
 from trl.generation.vllm_generation import VLLMGeneration
 
 from rlvr.recipe import Vllm, load
-from rlvr.trainer.engine import ELSEWHERE, FIXED, engine_options, refuse_engine
-from rlvr.trainer.sync import EVERY, Sync, adapted_layers
+from rlvr.training.trainer.patches import ELSEWHERE, FIXED, engine_options, refuse_engine
+from rlvr.training.trainer.sync import EVERY, Sync, adapted_layers
 from rlvr.types import Error
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -184,7 +184,7 @@ def test_options_that_are_not_the_recipes_are_refused(key: str) -> None:
 
 
 def test_a_server_needs_cuda_and_takes_no_options() -> None:
-    from rlvr.launch import Topology, commands
+    from rlvr.training.launch import Topology, commands
 
     with pytest.raises(Error, match="needs a CUDA device, and the server another") as caught:
         refuse_engine(Vllm(True), config(vllm_mode="server"))

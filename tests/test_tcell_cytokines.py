@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlvr.knowledge import Annotations, KnowledgeBase
+from rlvr.knowledge import KnowledgeBase
 from rlvr.plugins import load
 from rlvr.prompts import load as load_prompt
+from rlvr.questions.splits import overlaps, refuse_leak
 from rlvr.source import Source
-from rlvr.splits import overlaps, refuse_leak
 from rlvr.types import Error, Question
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
@@ -187,7 +187,7 @@ def test_the_committed_tables_are_what_the_script_makes(
 ) -> None:
     caplog.set_level(logging.ERROR)
     try:
-        Annotations.from_upstream()
+        KnowledgeBase.open("upstream").annotations()
         for screen in make_sample.SCREENS.values():
             for file in screen["files"]:
                 file.path()

@@ -10,8 +10,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl import GRPOConfig
 
 from rlvr.recipe import Vllm
-from rlvr.trainer.config import checked_config
-from rlvr.trainer.engine import engine_options, masked_positions_skipped
+from rlvr.training.trainer.config import checked_config
+from rlvr.training.trainer.patches import engine_options, masked_positions_skipped
 from rlvr.types import Error
 
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from rlvr import prompts
 from rlvr.completions import parse, reference
-from rlvr.opening import reward_layer, templates
+from rlvr.loading import reward_layer, templates
 from rlvr.plugins import load
 from rlvr.recipe import load as load_recipe
-from rlvr.rewards import RewardLayer, Weighted
+from rlvr.rewards.layer import RewardLayer, Weighted
 from rlvr.testing.checks import check
 from rlvr.types import Completion, Error, Reason
 from rlvr.verifier import Verifier

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rlvr import jaspar, prompts, sequences
+from rlvr import prompts
 from rlvr.completions import parse, reference
 from rlvr.plugins import load
+from rlvr.questions.biology import jaspar, sequences
 from rlvr.types import Completion, Error, Question, Reason
 from rlvr.verifier import Verifier
 

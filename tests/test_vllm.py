@@ -127,9 +127,9 @@ import torch
 from datasets import Dataset
 from rlvr import policy
 from rlvr.recipe import load
-from rlvr.trainer import Trainer
-from rlvr.trainer.sync import Sync
-from rlvr.training import Run
+from rlvr.training.trainer import Trainer
+from rlvr.training.trainer.sync import Sync
+from rlvr.training.run import Run
 from rlvr.types import Error
 
 recipe = load(sys.argv[1])

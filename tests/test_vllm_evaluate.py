@@ -23,7 +23,8 @@ import pytest
 import torch
 import yaml
 
-from rlvr import evaluate, policy
+from rlvr import policy
+from rlvr.evaluation.run import evaluate
 from rlvr.policy import Server
 from rlvr.recipe import Recipe, load
 from rlvr.types import Error
@@ -116,9 +117,9 @@ def found(adapter: Path, server: str, tmp_path_factory: pytest.TempPathFactory) 
     folders: dict[str, dict[str, Path]] = {}
     for stage, tuned in (("before", None), ("after", adapter)):
         to = {way: out / f"{stage}_{way}" for way in ("transformers", "vllm", "server")}
-        evaluate.run(recipe(), tuned, to["transformers"], final=False)
+        evaluate(recipe(), tuned, to["transformers"], final=False)
         served = Server(server, "tuned" if tuned else "base", concurrency=4)
-        evaluate.run(recipe(), None, to["server"], final=False, server=served, stage=stage)
+        evaluate(recipe(), None, to["server"], final=False, server=served, stage=stage)
         command = [sys.executable, "-m", "rlvr.cli", "evaluate", str(out / "recipe.yaml"), "--backend", "vllm"]
         command += ["--out", str(to["vllm"]), *(["--adapter", str(tuned)] if tuned else [])]
         done = subprocess.run(
@@ -163,7 +164,7 @@ def test_the_same_text_gets_the_same_verdicts(found: dict[str, dict[str, Path]],
     """What each way has written, scored again as saved completions."""
     for stage in ("before", "after"):
         written = found[stage][way] / "evaluations" / f"{stage}.parquet"
-        evaluate.run(recipe(), None, tmp_path / stage, final=False, completions=written, stage=stage)
+        evaluate(recipe(), None, tmp_path / stage, final=False, completions=written, stage=stage)
         first, again = table(found[stage][way], stage), table(tmp_path / stage, stage)
         pd.testing.assert_frame_equal(first, again)
 
@@ -176,7 +177,7 @@ def test_the_adapter_was_asked(found: dict[str, dict[str, Path]]) -> None:
 
 def test_a_served_model_that_is_not_there(server: str, tmp_path: Path) -> None:
     with pytest.raises(Error, match=r"404.*does not exist"):
-        evaluate.run(recipe(), None, tmp_path, final=False, server=Server(server, "nobody"))
+        evaluate(recipe(), None, tmp_path, final=False, server=Server(server, "nobody"))
 
 
 def test_samples_from_the_server(server: str, tmp_path: Path) -> None:

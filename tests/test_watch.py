@@ -19,16 +19,16 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 
-from rlvr.monitors import Reading
+from rlvr.evaluation.monitors import Reading
 from rlvr.recipe import Alarm, Recipe, Watch, load
-from rlvr.training import Run
+from rlvr.training.run import Run
+from rlvr.training.watch import callbacks
+from rlvr.training.watch.alarms import FIRST, Alarms, fired_in
+from rlvr.training.watch.callbacks import Stopped
+from rlvr.training.watch.line import line
+from rlvr.training.watch.trackers import refuse_tracker
 from rlvr.types import Error, Reason, Verdict
 from rlvr.verifier import Verifier
-from rlvr.watch import callbacks
-from rlvr.watch.alarms import FIRST, Alarms, fired_in
-from rlvr.watch.callbacks import Stopped
-from rlvr.watch.line import line
-from rlvr.watch.trackers import refuse_tracker
 from tests import tiny
 
 QUIET = {name: {"action": "none"} for name in ("zero_variance", "truncation", "reward", "hacking", "entropy")}
@@ -110,7 +110,7 @@ def meddle(monkeypatch: pytest.MonkeyPatch) -> Callable[[TrainerCallback], None]
     def add(callback: TrainerCallback) -> None:
         plain = callbacks.one_line_a_step
         monkeypatch.setattr(
-            "rlvr.training.one_line_a_step", lambda trainer: (plain(trainer), trainer.add_callback(callback))
+            "rlvr.training.run.one_line_a_step", lambda trainer: (plain(trainer), trainer.add_callback(callback))
         )
 
     return add

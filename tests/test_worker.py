@@ -16,10 +16,10 @@ import pytest
 from rlvr.answers import Choice
 from rlvr.completions import reference
 from rlvr.plugins import load
-from rlvr.rewards import RewardLayer, Weighted
+from rlvr.rewards.layer import RewardLayer, Weighted
+from rlvr.rewards.worker import MOST_LOST, Worker
 from rlvr.types import Error
 from rlvr.verifier import Verifier
-from rlvr.worker import MOST_LOST, Worker
 from tests.faulty import Faulty, FaultyBatch, FaultyRemote, Meeting, Unsure
 
 ANSWERS = {"perturbation/direction": Choice({"up": "up", "down": "down"})}
@@ -165,7 +165,7 @@ def test_an_interrupted_batch_is_not_answered_later(make_question, monkeypatch):
     layer = layer_of(Faulty())
     (before,) = score(layer, make_question(), ["a"])
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("rlvr.worker._Child._receive", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("rlvr.rewards.worker._Child._receive", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         score(layer, make_question(), ["b", "c"])
     assert not is_running(process_of(before))
     (after,) = score(layer, make_question(), ["d"])

@@ -19,8 +19,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlvr import prompts
-from rlvr.opening import gather
-from rlvr.rationales import rows
+from rlvr.loading import gather
+from rlvr.questions.rationales import rows
 from rlvr.recipe import load
 from rlvr.types import Question
 

@@ -15,7 +15,7 @@ from rlvr.types import Completion, Error, Evidence, Question, Reason, Verdict
 
 T = TypeVar("T", list[str], dict[str, float])
 
-# Cheats of rlvr.redteam: those that break the structure, those whose answer cannot be read or names nothing,
+# Cheats of rlvr.testing.redteam: those that break the structure, those whose answer cannot be read or names nothing,
 # and besides those that put a wrong answer.
 MALFORMED = frozenset({"several_blocks", "answer_first", "nested_tags"})
 UNREADABLE = MALFORMED | {"both_answers", "hedging", "zero_width", "look_alikes", "right_to_left"}

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from rlvr.claims import Lexicon
-from rlvr.claims.lexicon import GENE_FIELDS
+from rlvr.knowledge.claims import Lexicon
+from rlvr.knowledge.claims.lexicon import GENE_FIELDS
 from rlvr.types import Completion, Question, Reason, Verdict
 from rlvr.verifier import Honest, Verifier
 

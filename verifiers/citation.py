@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
-from rlvr.claims import Lexicon
-from rlvr.claims.lexicon import Tokens, tokenise
-from rlvr.claims.words import NEGATIONS
 from rlvr.knowledge import Term
+from rlvr.knowledge.claims import Lexicon
+from rlvr.knowledge.claims.lexicon import Tokens, tokenise
+from rlvr.knowledge.claims.words import NEGATIONS
 from rlvr.types import Evidence, Question, Reason, Verdict
 
 from ._common import MALFORMED

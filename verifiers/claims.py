@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
-from rlvr.claims import Checked, Claim, check, find
-from rlvr.claims.checker import Status
 from rlvr.knowledge import Fact
+from rlvr.knowledge.claims import Checked, Claim, check, find
+from rlvr.knowledge.claims.checker import Status
 from rlvr.types import Error, Evidence, Question, Reason, Verdict
 
 from ._common import MALFORMED
@@ -26,8 +26,8 @@ BENCHMARKS = ("PMID:35688146", "PMID:35113687")
 
 @dataclass(frozen=True)
 class Claims(Statements):
-    """The precision of the statements about the question's own genes (`rlvr.claims`): gene has function, gene is in
-    pathway, complex or place, TF regulates gene.
+    """The precision of the statements about the question's own genes (`rlvr.knowledge.claims`): gene has function, gene
+    is in pathway, complex or place, TF regulates gene.
 
         score = supported / (supported + contradicted + unknown_cost * unknown)
 

@@ -12,8 +12,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from rlvr import sequences
-from rlvr.jaspar import best_score
+from rlvr.questions.biology import sequences
+from rlvr.questions.biology.jaspar import best_score
 from rlvr.types import Completion, Error, Evidence, Question, Reason, Verdict
 from rlvr.verifier import Verifier
 

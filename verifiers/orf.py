@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rlvr.sequences import longest_orfs
+from rlvr.questions.biology.sequences import longest_orfs
 from rlvr.types import Completion, Error, Question, Verdict
 from rlvr.verifier import Verifier
 

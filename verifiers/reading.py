@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rlvr.rationales import beside, compared, leading, told
+from rlvr.questions.rationales import beside, compared, leading, told
 from rlvr.types import Completion, Error, Evidence, Question, Reason, Verdict
 from rlvr.verifier import Honest, Verifier
 

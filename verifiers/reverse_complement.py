@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rlvr import sequences
+from rlvr.questions.biology import sequences
 from rlvr.types import Completion, Question, Verdict
 from rlvr.verifier import Verifier
 

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 
 from rouge_score.rouge_scorer import RougeScorer
 
-from rlvr.claims.lexicon import GENE_FIELDS
 from rlvr.knowledge import KnowledgeBase
+from rlvr.knowledge.claims.lexicon import GENE_FIELDS
 from rlvr.types import Completion, Error, Evidence, Question, Reason, Verdict
 from rlvr.verifier import Honest, Verifier
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rlvr.sequences import translate
+from rlvr.questions.biology.sequences import translate
 from rlvr.types import Completion, Question, Verdict
 from rlvr.verifier import Verifier
 

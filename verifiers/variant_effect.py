@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rlvr.sequences import effect
+from rlvr.questions.biology.sequences import effect
 from rlvr.types import Completion, Evidence, Question, Reason, Verdict
 from rlvr.verifier import Verifier
 

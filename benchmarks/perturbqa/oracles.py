@@ -34,15 +34,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rlvr import metrics, provenance
-from rlvr.evidence import build_questions
+from rlvr.evaluation import metrics, provenance
+from rlvr.evaluation.shortcuts import shortcuts
+from rlvr.files import write_atomically
 from rlvr.knowledge import KnowledgeBase
 from rlvr.oracle import calibration, ensemble, kinds
 from rlvr.oracle.crossfit import FOLDS, LABELS, Crossfit, Fitted, prepare
 from rlvr.plugins import load
-from rlvr.shortcuts import shortcuts
-from rlvr.source import Source, write_atomically
-from rlvr.splits import groups
+from rlvr.questions.evidence import build_questions
+from rlvr.questions.splits import groups
+from rlvr.source import Source
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "perturbqa_oracles.json"
 LEDGER = RESULT.parent / provenance.LEDGER.name

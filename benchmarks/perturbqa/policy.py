@@ -38,16 +38,18 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from rlvr import metrics, provenance, rationales
-from rlvr.learning.critic import passed
-from rlvr.metrics.bootstrap import Measured
-from rlvr.opening import gather, reward_layer, templates
+from rlvr.evaluation import metrics, provenance
+from rlvr.evaluation.metrics.bootstrap import Measured
+from rlvr.evaluation.results import rows
+from rlvr.evaluation.results.strata import strata
+from rlvr.evaluation.shortcuts import shortcuts
+from rlvr.files import write_atomically
+from rlvr.loading import gather, reward_layer, templates
+from rlvr.options import build
 from rlvr.prompts import Template
-from rlvr.recipe import Recipe, build
-from rlvr.results import rows
-from rlvr.shortcuts import shortcuts
-from rlvr.source import write_atomically
-from rlvr.strata import strata
+from rlvr.questions import rationales
+from rlvr.recipe import Recipe
+from rlvr.training.learning.critic import passed
 from rlvr.types import Error, Question
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "perturbqa_policy.json"
@@ -171,7 +173,7 @@ def thoughts(run: Path, stage: str) -> list[str]:
 
 def reading(told: Sequence[str], asked: Sequence[Question], template: Template) -> dict[str, float]:
     """Share of the thoughts that read the evidence word by word as the prompt shows it, and of those that then compare
-    it rightly, too (rlvr.rationales)."""
+    it rightly, too (rlvr.questions.rationales)."""
     pairs = list(zip(told, (rationales.thought(question, template) for question in asked), strict=True))
     read = [said.rpartition(":")[0] == due.rpartition(":")[0] for said, due in pairs]
     return {"read": float(np.mean(read)), "compared": float(np.mean([said == due for said, due in pairs]))}

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.study import Study, options, write
-from rlvr.opening import gather
+from rlvr.loading import gather
 from rlvr.oracle import LABELS
 from rlvr.recipe import load
 from rlvr.tables import write_parquet

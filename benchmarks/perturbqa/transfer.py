@@ -31,11 +31,12 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.perturbqa.oracles import CHOSEN, LEDGER, LINES, RESAMPLES, HeldOut, Table, every_kind, present
-from rlvr import metrics, provenance
+from rlvr.evaluation import metrics, provenance
+from rlvr.files import write_atomically
 from rlvr.knowledge import KnowledgeBase
 from rlvr.oracle.crossfit import LABELS, prepare
 from rlvr.plugins import load
-from rlvr.source import Source, write_atomically
+from rlvr.source import Source
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "perturbqa_transfer.json"
 PAIR = ["perturbation", "readout"]

@@ -19,8 +19,9 @@ from typing import Any
 
 import pandas as pd
 
+from rlvr.files import write_atomically
 from rlvr.plugins import load
-from rlvr.source import Source, write_atomically
+from rlvr.source import Source
 from rlvr.types import Question
 
 HERE = Path(__file__).resolve().parent

@@ -24,11 +24,12 @@ from scipy.stats import combine_pvalues, false_discovery_control
 from sklearn.metrics import roc_auc_score
 
 from rlvr import tables
+from rlvr.files import write_atomically
 from rlvr.knowledge import KnowledgeBase
 from rlvr.knowledge.ontologies import read_cells, read_obo
 from rlvr.knowledge.readers import read_symbols
 from rlvr.knowledge.releases import UPSTREAM
-from rlvr.source import File, write_atomically
+from rlvr.source import File
 
 HERE = Path(__file__).resolve().parent
 DONORS = (1, 2)

@@ -31,8 +31,8 @@ def audit(
 
     Exits 1 if a perturbation, a pair or a group leaks.
     """
-    from rlvr import audit as auditing
-    from rlvr.opening import gather
+    from rlvr.evaluation import audit as auditing
+    from rlvr.loading import gather
 
     recipe = auditing.recipe_of(asked)
     sources, questions = gather(recipe)

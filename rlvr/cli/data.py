@@ -20,8 +20,8 @@ from rich.console import Console
 from rlvr import plugins, prompts
 from rlvr.answers import Letters
 from rlvr.cli.printing import Json, Row, cell, print_rows
+from rlvr.options import build
 from rlvr.prompts import Template
-from rlvr.recipe import build
 from rlvr.source import Source
 from rlvr.types import SPLITS, Error, Question
 from rlvr.verifier import Verifier
@@ -205,7 +205,7 @@ def _rendered(question: Question, template: Template | None) -> str:
 def _shortcuts(task: str, questions: Sequence[Question]) -> list[Row]:
     """The AUROCs of each shortcut, pooled and averaged per readout, on the validation questions of one task; its
     accuracy where the task has no AUROC."""
-    from rlvr import metrics, shortcuts
+    from rlvr.evaluation import metrics, shortcuts
 
     labels = list(dict.fromkeys(prompts.load(task).slot_words.values()))
     train, held_out = ([q for q in questions if q.split == split] for split in ("train", "validation"))

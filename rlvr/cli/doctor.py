@@ -10,7 +10,7 @@ import typer
 from rlvr.cli.printing import Json
 
 if TYPE_CHECKING:
-    from rlvr.doctor.examination import Diagnosis
+    from rlvr.training.doctor.examination import Diagnosis
 
 GIB = 1024**3
 
@@ -27,7 +27,7 @@ def doctor(
 
     asked = load(recipe, overrides or [])  # a mistake in it shows before torch is loaded
 
-    from rlvr.doctor.examination import examine
+    from rlvr.training.doctor.examination import examine
 
     diagnosis = examine(asked, processes, ask)
     if as_json:

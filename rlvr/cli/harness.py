@@ -14,6 +14,6 @@ def harness(
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, dotted: source.evidence=4")] = None,
 ) -> None:
     """Write a recipe's tasks as a package for PrimeIntellect's verifiers (inspect_ai needs none: see the README)."""
-    from rlvr.harness.package import package
+    from rlvr.evaluation.harness.package import package
 
     print(package(recipe, overrides or [], to))

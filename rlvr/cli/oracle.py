@@ -89,8 +89,9 @@ def calibrate(
     import numpy as np
     import pandas as pd
 
-    from rlvr import splits, tables
+    from rlvr import tables
     from rlvr.oracle import LABELS, calibration, card, importers
+    from rlvr.questions import splits
     from rlvr.tables import write_parquet
 
     if values in ("effect", "direction") and values != task:
@@ -144,11 +145,11 @@ def predict(
     """
     import pandas as pd
 
+    from rlvr.files import write_atomically
     from rlvr.knowledge import KnowledgeBase
     from rlvr.oracle import kinds, questions
     from rlvr.oracle.crossfit import prepare
     from rlvr.oracle.predictions import read_table
-    from rlvr.source import write_atomically
 
     if not pairs.is_file():
         raise Error(f"{pairs}: no such file; give a CSV of context, perturbation, readout")
@@ -177,8 +178,8 @@ def predict(
 
 
 def _tables(asked: list[str]) -> tuple[list[Source], dict[str, dict[str, pd.DataFrame]]]:
-    from rlvr import audit
-    from rlvr.opening import gather
+    from rlvr.evaluation import audit
+    from rlvr.loading import gather
     from rlvr.oracle import questions
 
     sources, gathered = gather(audit.recipe_of(asked))

@@ -28,8 +28,8 @@ def probe(
 
     asked = load(recipe, overrides or [])  # a mistake in it shows before torch is loaded
 
-    from rlvr.learning import probe as probing
     from rlvr.policy import Server
+    from rlvr.training.learning import probe as probing
 
     served = Server(server, asked.model, key_env) if server else None
     found = probing.probe(asked, out, samples, questions, adapter=adapter, server=served, by=by)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rlvr.policy import Server
     from rlvr.recipe import Recipe
 
-SUITE = Path(__file__).parents[1] / "suite" / "recipe.yaml"
+SUITE = Path(__file__).parents[1] / "evaluation" / "suite" / "recipe.yaml"
 LISTED = 10  # of the question ids that no source knows
 
 
@@ -70,9 +70,9 @@ def evaluate(
     # A mistake in it shows before torch is loaded.
     asked = load(str(SUITE) if recipe == "suite" else recipe, [*(overrides or []), *chosen])
 
-    from rlvr import evaluate as evaluation
     from rlvr import policy
-    from rlvr.report import terminal_summary, write_report
+    from rlvr.evaluation.report import terminal_summary, write_report
+    from rlvr.evaluation.run import evaluate
 
     if server and not model:
         raise Error("--server needs --model, the name of the model there")
@@ -86,7 +86,7 @@ def evaluate(
         "stage": stage and stage.value,
         "reasons": reasoning,
     }
-    document = evaluation.run(asked, adapter, out, final, **{key: value for key, value in named.items() if value})
+    document = evaluate(asked, adapter, out, final, **{key: value for key, value in named.items() if value})
     print(terminal_summary(document))
     print(f"report: {write_report(out)}")
 
@@ -94,8 +94,8 @@ def evaluate(
 def _suite(
     shared: Recipe, overrides: list[str], size: str, adapter: Path | None, served: Server | None, out: Path
 ) -> None:
-    from rlvr import suite
-    from rlvr.evaluate.subject import chosen
+    from rlvr.evaluation import suite
+    from rlvr.evaluation.subject import chosen
 
     suite.refuse(overrides)
     suite.run(suite.Suite.load(), size, shared, chosen(shared, adapter, served, None), out)
@@ -111,10 +111,10 @@ def report(
     markdown: Annotated[bool, typer.Option("--markdown", help="Write report.md, the same tables, as well.")] = False,
 ) -> None:
     """Write a run's report.html, one self-contained page; prints where it is."""
-    from rlvr.report import write_markdown, write_report
+    from rlvr.evaluation.report import write_markdown, write_report
 
     if not (run / "report.json").is_file():
-        from rlvr.evaluate import unfinished
+        from rlvr.evaluation.chunks import unfinished
 
         if line := unfinished(run):
             raise Error(f"{line}; the same command goes on, with evaluation.budget.minutes=0 it reports what is there")
@@ -136,7 +136,7 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Verdicts for saved completions, with no model and no GPU, and what changed against the saved ones."""
-    from rlvr.rescore import rescore
+    from rlvr.evaluation.rescore import rescore
 
     found = rescore(rollouts, verifier or [], recipe, out).to_dict()
     if as_json:

@@ -62,9 +62,9 @@ def new(
     to: Annotated[Path, typer.Option(help="A checkout of rlvr; with --package, any folder.")] = Path(),
 ) -> None:
     """Write a verifier that works, and its test: then make it yours. Prints the files."""
-    from rlvr import authoring
+    from rlvr.scaffold import write
 
-    for path in authoring.new_package(name, to) if package else authoring.new_file(name, to):
+    for path in write.new_package(name, to) if package else write.new_file(name, to):
         print(path)
 
 

@@ -98,13 +98,6 @@ class Annotations:
         return cls.build(direct, known, {}, sizes)
 
     @classmethod
-    def from_upstream(cls) -> Annotations:
-        """From the full files, by way of the knowledge base."""
-        from rlvr.knowledge import KnowledgeBase
-
-        return KnowledgeBase.open("upstream").annotations()
-
-    @classmethod
     def from_store(cls, store: Store) -> Annotations:
         """From the file of a knowledge base: its GO and Reactome terms, which it holds by rank."""
         terms = store.rows("SELECT id, name, size, ancestors FROM term ORDER BY rank")

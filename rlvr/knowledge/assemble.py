@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from rlvr.files import cache_dir
 from rlvr.knowledge import ontologies, readers, store
 from rlvr.knowledge.annotations import read_sample
 from rlvr.knowledge.facts import Term
@@ -18,9 +19,9 @@ from rlvr.knowledge.ontologies import Entry
 from rlvr.knowledge.readers import Claim
 from rlvr.knowledge.releases import UPSTREAM, Origin
 from rlvr.knowledge.rows import Rows
-from rlvr.plugins import folders, suggest
-from rlvr.source import File, cache_dir
-from rlvr.types import Error
+from rlvr.plugins import folders
+from rlvr.source import File
+from rlvr.types import Error, suggest
 
 log = logging.getLogger(__name__)
 SAMPLE = {

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import numpy as np
 from filelock import FileLock
 
-from rlvr.source import aside
+from rlvr.files import aside
 from rlvr.types import Error
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from rlvr.source import write_atomically
+from rlvr.files import write_atomically
 from rlvr.types import Error
 
 Floats = NDArray[np.float64]

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rlvr.files import write_atomically
 from rlvr.knowledge import KnowledgeBase
 from rlvr.oracle import calibration
 from rlvr.oracle.crossfit import LABELS
-from rlvr.source import Source, write_atomically
+from rlvr.source import Source
 from rlvr.tables import COLUMNS
 from rlvr.types import Error
 

@@ -21,11 +21,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from rlvr.files import aside
 from rlvr.oracle.base import Belief, Oracle, key
 from rlvr.oracle.crossfit import LABELS, Crossfit, Fitted
 from rlvr.oracle.mlp import Embeddings, Network, read, said
 from rlvr.oracle.similarity import Floats
-from rlvr.source import aside
 from rlvr.types import Error, Question
 
 

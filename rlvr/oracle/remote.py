@@ -18,9 +18,9 @@ from typing import Any, ClassVar
 
 import httpx
 
+from rlvr.files import cache_dir
 from rlvr.oracle.base import KEY, LABELS, Belief, Oracle, key
 from rlvr.remote import Cache, Client, digest
-from rlvr.source import cache_dir
 from rlvr.types import Error, Question
 
 TOLERANCE = 0.01  # how far from 1 the probabilities of a pair may sum

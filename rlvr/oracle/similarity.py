@@ -18,7 +18,7 @@ from scipy.sparse.linalg import svds
 
 from rlvr.knowledge import KnowledgeBase
 from rlvr.knowledge.annotations import COMPLEX_MOST, COMPLEX_ROOT
-from rlvr.splits.kin import stem
+from rlvr.questions.splits.kin import stem
 
 Floats = NDArray[np.float32]
 SMALL = 60  # human genes: terms at most this common name a machine or a step, not a whole process

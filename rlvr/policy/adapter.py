@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from rlvr import models
+from rlvr.files import write_atomically
 from rlvr.policy.local import load_base
 from rlvr.policy.weights import fingerprint, fingerprint_of, local_folder, shapes, tensors
-from rlvr.source import write_atomically
 from rlvr.types import Error
 
 WEIGHTS = "adapter_model.safetensors"

@@ -9,48 +9,24 @@ Where nothing is known there is no probability: never an even guess.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from rlvr.files import write_atomically
 from rlvr.knowledge import KnowledgeBase
-from rlvr.predict import asked, measured, oracle, page
+from rlvr.predict import genes_file, measured, oracle, page
 from rlvr.predict.measured import Context
-from rlvr.predict.oracle import Quality, Said
-from rlvr.source import write_atomically
+from rlvr.predict.oracle import Said
+from rlvr.predict.predicted import WAY, Predicted
 from rlvr.types import Error
 
 COLUMNS = (
     "rank", "perturbation", "readout", "p_effect", "p_up", "call", "confidence", "why", "evidence", "source",
     "licence", "gene",
 )  # fmt: skip
-WAY = "the way unknown"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell starts that a spreadsheet would run
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """rows: COLUMNS, the surest effect first and what is unknown last; p_effect, p_up (of an effect) and confidence
-    (that the call is right) are NaN where nothing is known, confidence also where a measurement answers; gene: the
-    symbol that was looked up. quality: of the oracle on validation, if it was asked."""
-
-    rows: pd.DataFrame
-    quality: tuple[Quality, ...]
-    context: Context
-    by: str
-
-    def calls(self) -> Mapping[str, int]:
-        return Counter(self.rows["call"])
-
-    def abstained(self) -> Mapping[str, int]:
-        """Why nothing is said -> of how many pairs."""
-        silent = self.rows.loc[self.rows["call"] == "unknown", "why"]
-        told = (str(why).removeprefix("abstains: ") for why in silent)
-        return Counter(why if why.endswith(WAY) else why.partition(", ")[0] for why in told)  # without candidates
 
 
 def predict(
@@ -68,7 +44,7 @@ def predict(
     if kept and adapter:
         raise Error("--oracle and --adapter: one of them answers; leave the other out")
     where = measured.find(context, base)
-    rows = asked.read(genes, readout, where)
+    rows = genes_file.read(genes, readout, where)
     key = pd.MultiIndex.from_frame(rows[["target", "gene"]])
     rows["outcome"] = where.outcomes.reindex(key).fillna("").to_numpy()
     open_ = (rows["reason"] == "") & rows["outcome"].isin(["", "changes"])

@@ -15,13 +15,13 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from rlvr.evidence import EvidenceSource
 from rlvr.knowledge import KnowledgeBase
+from rlvr.options import build
 from rlvr.oracle.crossfit import LABELS
-from rlvr.plugins import load, names, suggest
-from rlvr.recipe import build
+from rlvr.plugins import load, names
+from rlvr.questions.evidence import EvidenceSource
 from rlvr.source import Source
-from rlvr.types import Error
+from rlvr.types import Error, suggest
 
 log = logging.getLogger(__name__)
 NEAREST = 3

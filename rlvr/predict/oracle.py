@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rlvr import splits
-from rlvr.metrics import ranking
-from rlvr.metrics.bootstrap import Clusters, Interval, encode, measure
+from rlvr.evaluation.metrics import ranking
+from rlvr.evaluation.metrics.bootstrap import Clusters, Interval, encode, measure
 from rlvr.oracle import LABELS, Predictions, calibration, kinds, questions
 from rlvr.oracle.crossfit import FOLDS, prepare
 from rlvr.predict.measured import Context
+from rlvr.questions import splits
 from rlvr.types import Error, Question
 
 Floats = NDArray[np.float64]

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from rlvr.report import TEMPLATES, environment
-
-if TYPE_CHECKING:
-    from rlvr.predict import Predicted
+from rlvr.evaluation.report import TEMPLATES, environment
+from rlvr.predict.predicted import Predicted
 
 SHOWN = 300  # rows: a phone has to show them; the CSV holds all
 
 
 def rendered(found: Predicted) -> str:
-    """Every string is escaped, and what is invisible in it spelt out (rlvr.report.environment)."""
+    """Every string is escaped, and what is invisible in it spelt out (rlvr.evaluation.report.environment)."""
     page = (Path(__file__).parent / "page.html.jinja").read_text(encoding="utf-8")
     return (
         environment()

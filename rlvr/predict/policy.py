@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from rlvr import prompts
-from rlvr.evidence import EvidenceSource
 from rlvr.oracle.crossfit import LABELS
 from rlvr.predict.measured import Context
 from rlvr.predict.oracle import Pairs, Said
+from rlvr.questions.evidence import EvidenceSource
 from rlvr.recipe import Recipe, load
 from rlvr.types import Error, Question
 
@@ -28,7 +28,7 @@ def answered(adapter: Path, context: Context, pairs: Pairs) -> Said:
     """adapter: RUN/adapter, beside the RUN/recipe.yaml that says what it was asked in training. Not calibrated. Errors:
     no recipe there, a run that asked none of the context's tasks, an adapter of another base."""
     from rlvr import policy
-    from rlvr.evaluate.measure import max_tokens
+    from rlvr.evaluation.measure import max_tokens
 
     path = adapter.parent / "recipe.yaml"
     if not path.is_file():

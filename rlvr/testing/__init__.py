@@ -8,7 +8,7 @@
         verifier = Short()
 
 A check gives a Finding: its name, whether it passed, and what was seen. What each looks for is said in
-`rlvr.testing.checks`; the cheats stand in `rlvr.redteam`.
+`rlvr.testing.checks`; the cheats stand in `rlvr.testing.redteam`.
 """
 
 from rlvr.testing.checks import CHECKS, Finding, check

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from rlvr.completions import parse, reference
 from rlvr.prompts import Template
-from rlvr.redteam import CHEATS, honest_thought, names
+from rlvr.testing.redteam import CHEATS, honest_thought, names
 from rlvr.testing.trial import FAULTS, Attempt, Fault, Trial, ask, checked
 from rlvr.types import Question, Verdict
 from rlvr.verifier import Pair, Verifier

@@ -13,10 +13,10 @@ from rlvr import prompts
 from rlvr.completions import parse, reference
 from rlvr.prompts import Template
 from rlvr.recipe import Recipe
-from rlvr.redteam import CHEATS, honest_thought, wrong_answers
-from rlvr.rewards import RewardLayer, Weighted
+from rlvr.rewards.layer import RewardLayer, Weighted
 from rlvr.testing.checks import Finding
 from rlvr.testing.questions import by_task, embedded, sample_questions
+from rlvr.testing.redteam import CHEATS, honest_thought, wrong_answers
 from rlvr.types import Error, Question
 from rlvr.verifier import Honest
 

@@ -15,7 +15,7 @@ from random import Random
 
 from rlvr.completions import SLOT, parse, reference
 from rlvr.prompts import Template
-from rlvr.redteam import CHEATS, honest_thought, wrong_answers
+from rlvr.testing.redteam import CHEATS, honest_thought, wrong_answers
 from rlvr.types import Completion, Question, Reason, Verdict
 from rlvr.verifier import Honest, Pair, Verifier
 

@@ -1,0 +1,247 @@
+"""Asks a subject the held-out questions, a chunk at a time, and keeps every row with its verdicts."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from tqdm import tqdm
+
+from rlvr import knowledge, policy
+from rlvr.completions import lenient
+from rlvr.evaluation.chunks import Parts, Span
+from rlvr.evaluation.subject import Subject
+from rlvr.loading import Templates
+from rlvr.prompts import Template
+from rlvr.questions import panels
+from rlvr.recipe import Budget, Recipe
+from rlvr.rewards.layer import RewardLayer, Row
+from rlvr.types import Error, Question
+
+SCORED_AT_ONCE = 512  # completions: the layer's deadline is meant for a batch
+NO_LIMIT = Budget()
+MAX_TOKENS = 512  # of a completion, as trl.GRPOConfig has it where a recipe does not say
+
+
+def max_tokens(recipe: Recipe) -> int:
+    """The longest completion, which training and evaluation share."""
+    return int(recipe.grpo.get("max_completion_length", MAX_TOKENS))
+
+
+def kept(
+    who: Subject,
+    questions: Sequence[Question],
+    by_task: Templates,
+    layer: RewardLayer,
+    recipe: Recipe,
+    stage: str,
+    folder: Path,
+) -> Parts:
+    """Where the answers of this evaluation are kept, and all that they depend on."""
+    verifiers = [recipe.to_dict()["verifiers"], {n: entry.verifier.version for n, entry in layer.verifiers.items()}]
+    read = {Path(str(getattr(entry.verifier, "knowledge", ""))).stem for entry in layer.verifiers.values()}
+    bases = {stem: version for stem, version in knowledge.opened().items() if stem.partition("-")[0] in read}
+    asking = {
+        **who.facts,
+        "asked": len(questions),
+        "questions_sha256": panels.digest(questions),
+        "data_sha256": _digest(sorted(question.to_json() for question in questions)),
+        "prompt_sha256": {task: template.digest for task, template in by_task.items()},
+        "verifiers_sha256": _digest([*verifiers, bases]),
+        "chunk": who.chunk,
+        "samples": who.samples,
+        "temperature": recipe.evaluation.temperature,
+        "seed": recipe.seed,
+        "max_tokens": max_tokens(recipe),
+    }
+    return Parts(folder, stage, asking)
+
+
+def measure(
+    who: Subject,
+    questions: Sequence[Question],
+    by_task: Templates,
+    layer: RewardLayer,
+    recipe: Recipe,
+    stage: str,
+    folder: Path,
+    budget: Budget = NO_LIMIT,
+) -> None:
+    """evaluations/<stage>.parquet under `folder`: one row per completion, with slot probabilities and every verdict;
+    and <stage>.json, how they came about. Ranks share the chunks; what an earlier start has answered stays answered.
+
+    Errors: what was kept is of another evaluation; the subject fails. What was answered until then stays.
+    """
+    state = PartialState()
+    parts = kept(who, questions, by_task, layer, recipe, stage, folder)
+    if state.is_main_process:
+        parts.open()
+    state.wait_for_everyone()
+    if parts.finished():
+        if state.is_main_process:
+            parts.clear()
+        return
+    try:
+        stopped = _ask(who, _ordered(questions), by_task, layer, recipe, parts, budget)
+    except Error as error:
+        where = f"{parts.answered()} of {len(questions)} questions are answered and kept in {parts.folder}"
+        raise Error(f"{error}; {where}, the same command goes on from there") from error
+    reasons = gather_object([stopped]) if state.num_processes > 1 else [stopped]
+    state.wait_for_everyone()
+    if state.is_main_process:
+        why = next((reason for reason in reasons if reason), None)
+        if why is None and parts.answered() < len(questions):
+            raise Error(f"{parts.folder} lacks answers of other ranks; put it on a file system that all nodes share")
+        parts.assemble({"stopped": why, "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])})
+    state.wait_for_everyone()
+
+
+def _ask(
+    who: Subject,
+    questions: Sequence[Question],
+    by_task: Templates,
+    layer: RewardLayer,
+    recipe: Recipe,
+    parts: Parts,
+    budget: Budget,
+) -> str | None:
+    """Ask what is left of this rank's chunks; returns what stopped it, if anything did."""
+    state, started, longest = PartialState(), time.monotonic(), max_tokens(recipe)
+    left = _left(len(questions), who.chunk, parts.spans(), state.process_index, state.num_processes)
+    tokens = None if budget.tokens is None else (budget.tokens - parts.tokens()) // state.num_processes
+    opened: policy.Sampler | policy.SavedCompletions | None = None
+    written = 0
+    completions = sum(stop - start for start, stop in left) * who.samples
+    with tqdm(total=completions, desc=f"evaluate {parts.stage}", disable=not state.is_main_process) as bar:
+        while left:
+            start, stop = left.pop(0)
+            if budget.minutes is not None and time.monotonic() - started >= 60 * budget.minutes:
+                return "minutes"
+            if budget.questions is not None and start >= budget.questions:
+                return "questions"
+            end = stop if budget.questions is None else min(stop, budget.questions)
+            if tokens is not None:  # as many as fit if every completion is as long as it may be
+                end = min(end, start + max(tokens, 0) // (longest * who.samples))
+            if end == start:
+                return "tokens"
+            opened = opened or who.open()
+            began = time.monotonic()
+            rows = _rows(opened, questions[start:end], by_task, layer, recipe, start, bar.update)
+            parts.write(Span(start, end), rows, time.monotonic() - began)
+            if tokens is not None:
+                tokens -= sum(longest if row["tokens"] is None else row["tokens"] for row in rows)
+            written += sum(row["tokens"] or 0 for row in rows)
+            bar.set_postfix_str(f"{written / (time.monotonic() - started):.0f} tokens/s")
+            if end < stop:
+                left.insert(0, Span(end, stop))
+    return None
+
+
+def _left(total: int, chunk: int, done: Sequence[Span], rank: int, ranks: int) -> list[Span]:
+    """What of a rank's chunks is not answered. A budget may have cut one short: its rest is a span of its own."""
+    found = []
+    for number, start in enumerate(range(0, total, chunk)):
+        stop = min(start + chunk, total)
+        for span in done:
+            if span.start == start:
+                start = span.stop
+        if number % ranks == rank and start < stop:
+            found.append(Span(start, stop))
+    return found
+
+
+def _ordered(questions: Sequence[Question]) -> list[Question]:
+    """By a hash of their ids, whatever order they come in, so that any beginning is a random sample of them."""
+    return sorted(questions, key=lambda question: sha256(question.id.encode()).hexdigest())
+
+
+def _rows(
+    who: policy.Sampler | policy.SavedCompletions,
+    questions: Sequence[Question],
+    by_task: Templates,
+    layer: RewardLayer,
+    recipe: Recipe,
+    start: int,
+    progress: Callable[[int], Any],
+) -> list[dict[str, Any]]:
+    """The rows of a chunk, in the order of its questions."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for task, template in by_task.items():
+        asked = [question for question in questions if question.task == task]
+        if not asked:
+            continue
+        rendered = [template.render(question) for question in asked]
+        if isinstance(who, policy.SavedCompletions):
+            answered = who.of(asked)
+            progress(len(answered))
+        else:
+            answered = who.answer(
+                rendered,
+                template.slot_words,
+                max_tokens(recipe),
+                progress,
+                temperature=recipe.evaluation.temperature,
+                samples=recipe.evaluation.samples,
+                seed=int(sha256(f"{recipe.seed}:{start}:{task}".encode()).hexdigest()[:8], 16),
+            )
+        for question, rows in zip(asked, _scored(asked, rendered, answered, template, layer), strict=True):
+            found[question.id] = rows
+    return [row for question in questions for row in found[question.id]]
+
+
+def _scored(
+    asked: Sequence[Question],
+    rendered: Sequence[Sequence[Mapping[str, str]]],
+    answered: Sequence[policy.Answered],
+    template: Template,
+    layer: RewardLayer,
+) -> list[list[dict[str, Any]]]:
+    """For each question the rows of its samples."""
+    samples = len(answered) // len(asked)
+    repeated = [question for question in asked for _ in range(samples)]
+    verdicts: list[Row] = []
+    for start in range(0, len(answered), SCORED_AT_ONCE):
+        part = answered[start : start + SCORED_AT_ONCE]
+        verdicts += layer.score(repeated[start : start + len(part)], [a.text for a in part], [a.finished for a in part])
+    rows = []
+    for i, (question, messages) in enumerate(zip(asked, rendered, strict=True)):
+        same = {**_identity(question), "prompt": "\n\n".join(message["content"] for message in messages)}
+        own = range(i * samples, (i + 1) * samples)
+        rows.append(
+            [
+                {
+                    **same,
+                    "sample": number,
+                    "lenient": lenient(answered[k].text, template.answers, question.fields),
+                    **verdicts[k],
+                    "tokens": answered[k].tokens,
+                    **{f"p/{label}": answered[k].probabilities.get(label) for label in template.slot_words.values()},
+                }
+                for number, k in enumerate(own)
+            ]
+        )
+    return rows
+
+
+def _identity(question: Question) -> dict[str, Any]:
+    truth = question.truth["answer"]
+    return {
+        "question_id": question.id,
+        "task": question.task,
+        "context": str(question.truth.get("context", "")),
+        "perturbation": question.cluster,
+        "readout": str(question.fields.get("readout", "")),
+        "split": question.split,
+        "truth": truth if isinstance(truth, str) else json.dumps(truth),
+    }
+
+
+def _digest(values: Any) -> str:
+    return sha256(json.dumps(values, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

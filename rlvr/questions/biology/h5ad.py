@@ -1,0 +1,153 @@
+"""Reads a single-cell matrix (.h5ad) a few hundred cells at a time, and says whether it holds counts.
+
+    cells = anndata_reader.read(Path("mine.h5ad"))
+    for rows, values in cells.chunks(): ...
+
+Only the tables of cells and genes are held in memory. Of the places where a file may keep its matrix
+(layers/counts, X, raw), the first with counts is taken, else the first without negative values: scaled values
+say nothing of how much a gene is expressed.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+from anndata.io import read_elem, sparse_dataset
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from rlvr.types import Error, suggest
+
+log = logging.getLogger(__name__)
+
+Species = Literal["human", "mouse"]
+CHUNK = 512  # cells
+# The matrix, and the table of its genes; with a point where anndata before 0.7 wrote the file.
+SLOTS = {"layers/counts": "var", "X": "var", "raw/X": "raw/var", "raw.X": "raw.var"}
+_HUMAN = re.compile(r"[A-Z][A-Z0-9]{2,}|ENSG\d{11}(\.\d+)?")
+_MOUSE = re.compile(r"[A-Z][a-z0-9]{2,}|ENSMUSG\d{11}(\.\d+)?")
+_GENOME = re.compile(r"(GRCh\d\d|hg\d\d|GRCm\d\d|mm\d\d)_+")
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A checked file. obs: one row per cell, unique names. genes: unique names. kind: "counts" are whole numbers,
+    "log" is anything else without negative values. slot: where in the file the matrix stands."""
+
+    path: Path
+    obs: pd.DataFrame
+    genes: NDArray[np.str_]
+    kind: Literal["counts", "log"]
+    slot: str
+
+    def chunks(self) -> Iterator[tuple[slice, csr_array]]:
+        """(cells, their values [cells, genes]) in the file's order."""
+        with h5py.File(self.path, "r") as file:
+            yield from _chunks(file[self.slot])
+
+    def column(self, name: str) -> pd.Series[Any]:
+        """A column of `obs` as text, missing values as ""."""
+        if name not in self.obs.columns:
+            columns = [str(c) for c in self.obs.columns]
+            raise Error(f"{self.path}: obs has no column {name!r}{suggest(name, columns)}; it has {', '.join(columns)}")
+        values = self.obs[name].astype(object)
+        return values.where(values.notna(), "").astype(str).str.strip()
+
+    def species(self) -> Species:
+        """By the spelling of the genes. Errors: a mixture, or neither."""
+        names = [str(g) for g in self.genes]
+        human, mouse = (sum(bool(p.fullmatch(g)) for g in names) for p in (_HUMAN, _MOUSE))
+        genomes = sorted({found.group(1) for g in names if (found := _GENOME.match(g))})
+        if len(genomes) > 1 or min(human, mouse) > 0.1 * max(human, mouse):
+            what = " and ".join(genomes) if len(genomes) > 1 else f"{human} human and {mouse} mouse symbols"
+            raise Error(f"{self.path}: mixed species ({what}); keep the cells and genes of one")
+        if max(human, mouse) < 0.1 * len(names):
+            raise Error(
+                f"{self.path}: genes such as {names[0]!r} are no human or mouse symbols; use symbols as var_names"
+            )
+        return "human" if human > mouse else "mouse"
+
+
+def read(path: Path) -> Expression:
+    """Open and check a file. Errors: not there, no .h5ad, repeated names, missing values, no unscaled matrix."""
+    if not path.is_file():
+        raise Error(f"{path} is not there; name an .h5ad file")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise Error(f"{path} is no .h5ad file: {error}") from error
+    with file:
+        if not {"X", "obs", "var"} <= set(file):
+            raise Error(f"{path} has no X, obs and var; write it with anndata")
+        slot, kind = _choose(file, path)
+        obs, var = _tables(file, path, SLOTS[slot])
+    for names, what in ((obs.index, "cell"), (var.index, "gene")):
+        if names.has_duplicates:
+            twice = names[names.duplicated()]
+            call = "obs" if what == "cell" else "var"
+            raise Error(
+                f"{path}: {what} name {twice[0]!r} is there twice ({len(twice)} such); {call}_names_make_unique()"
+            )
+    if slot != "X":
+        log.info("%s: values are taken from %s", path.name, slot)
+    return Expression(path, obs, np.array(var.index.astype(str), dtype=str), kind, slot)
+
+
+def _choose(file: h5py.File, path: Path) -> tuple[str, Literal["counts", "log"]]:
+    """The slot with the best values, and what they are."""
+    found = {slot: _kind(file[slot]) for slot in SLOTS if slot in file}
+    kinds: tuple[Literal["counts", "log"], ...] = ("counts", "log")
+    for wanted in kinds:
+        for slot, kind in found.items():
+            if kind == wanted:
+                return slot, wanted
+    fault = found.get("layers/counts", found["X"])
+    raise Error(f"{path}: X holds {fault}, and neither raw nor layers['counts'] helps; put counts into one of them")
+
+
+def _kind(matrix: Any) -> str:
+    """What the values are: counts, log, or what is wrong with them."""
+    whole, negative = True, False
+    for _, chunk in _chunks(matrix):
+        values = chunk.data
+        if not np.isfinite(values).all():
+            return "missing or infinite values"
+        negative |= bool((values < 0).any())
+        whole &= bool((values == np.rint(values)).all())
+        if negative and not whole:
+            return "scaled values (negative ones)"
+    if negative:
+        return "negative counts"
+    return "counts" if whole else "log"
+
+
+def _chunks(matrix: Any) -> Iterator[tuple[slice, csr_array]]:
+    held: Any = sparse_dataset(matrix) if isinstance(matrix, h5py.Group) else matrix
+    if isinstance(matrix, h5py.Group) and held.format == "csc":
+        held = held.to_memory().tocsr()  # stored by gene: no row can be read alone
+    for start in range(0, held.shape[0], CHUNK):
+        rows = slice(start, min(start + CHUNK, held.shape[0]))
+        yield rows, csr_array(held[rows])
+
+
+def _tables(file: h5py.File, path: Path, genes: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """obs, and the table of genes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # anndata warns of every part that an old version wrote
+        if isinstance(file["obs"], h5py.Group):
+            return read_elem(file["obs"]), read_elem(file[genes])
+        old = anndata.read_h5ad(path, backed="r")  # before 0.7: only anndata knows how
+    try:
+        return old.obs, old.var if genes == "var" else old.raw.var
+    finally:
+        old.file.close()
