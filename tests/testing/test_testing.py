@@ -24,7 +24,7 @@ from rlvr.testing.report import run
 from rlvr.types import Completion, Error, Question, Reason, Verdict
 from rlvr.verifier import Verifier
 
-FLAWED = {path.stem: path for path in sorted((Path(__file__).parent / "flawed").glob("*.py"))}
+FLAWED = {path.stem: path for path in sorted((Path(__file__).parents[1] / "flawed").glob("*.py"))}
 BUILT_INS = sorted(name for name, origin in plugin_names("verifiers").items() if origin == "built in")
 TASK = "perturbation/response"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -24,19 +23,7 @@ from rlvr.recipe import load
 from rlvr.training.export import base_name, export
 from rlvr.training.export.card import _cell
 from rlvr.types import Error
-
-HERE = Path(__file__).parent
-
-
-def _module(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny, run_directory = _module("tiny"), _module("run_directory")
+from tests import run_directory, tiny
 
 
 @pytest.fixture(scope="session")

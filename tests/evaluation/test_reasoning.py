@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,11 +23,7 @@ from rlvr.policy import Answered
 from rlvr.prompts import Messages
 from rlvr.recipe import load
 from rlvr.types import Error, Question
-
-_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
-assert _spec is not None and _spec.loader is not None
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
+from tests import tiny
 
 TEMPLATE = prompts.load("perturbation/direction")
 WORDS = list(TEMPLATE.slot_words)

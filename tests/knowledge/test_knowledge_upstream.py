@@ -14,7 +14,7 @@ from rlvr.knowledge.releases import UPSTREAM
 from rlvr.knowledge.rows import PANGLAO
 from rlvr.types import Error
 
-SAMPLE = Path(__file__).parents[1] / "data" / "sample"
+SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 
 
 @pytest.fixture(scope="module")

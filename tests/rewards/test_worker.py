@@ -187,7 +187,7 @@ sys.path[:0] = [{root!r}]
 from rlvr.completions import reference
 from rlvr.types import Question
 from tests.faulty import Faulty
-from tests.test_worker import layer_of, process_of, score
+from tests.rewards.test_worker import layer_of, process_of, score
 question = Question("q", "perturbation/direction", {{}}, {{}}, "s", "train")
 layer = layer_of(Faulty())
 print(process_of(score(layer, question, ["a"])[0]), flush=True)
@@ -197,7 +197,7 @@ score(layer, question, ["{command}"])
 
 @pytest.mark.parametrize("command", ["a", "hang", "spin"])
 def test_it_ends_with_its_parent_even_if_that_is_killed(command):
-    code = PARENT.format(root=str(Path(__file__).parent.parent), command=command)
+    code = PARENT.format(root=str(Path(__file__).parents[2]), command=command)
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         process = int(parent.stdout.readline())
         if command != "a":

@@ -19,7 +19,7 @@ from rlvr.questions.rationales import rows
 from rlvr.recipe import load
 from tests import tiny
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 END = 60  # seconds within which a run must end once a rank has
 
 # Completions come from a table, by prompt and place within the group; all else is the real training.

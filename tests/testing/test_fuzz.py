@@ -1,6 +1,6 @@
 """Hostile text: the parser and every verifier survive it, and it never pays more than honest play.
 
-pytest tests/test_fuzz.py -m slow      the long run: 200,000 cases
+pytest tests/testing/test_fuzz.py -m slow      the long run: 200,000 cases
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ The scratch environment is empty but for a path to the packages of the running o
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -20,8 +19,9 @@ import yaml
 
 from rlvr import plugins
 from rlvr.recipe import load
+from tests import tiny
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "tests" / "plugin_package"
 
 
@@ -89,10 +89,6 @@ def test_a_mistake_in_its_options_is_named(python: Path, tmp_path: Path) -> None
 @pytest.mark.slow
 def test_a_recipe_that_names_it_trains(python: Path, tmp_path: Path) -> None:
     """Through accelerate launch and train.py: its column is in the rollouts, its mean in the metrics."""
-    spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
-    assert spec is not None and spec.loader is not None
-    tiny = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tiny)
     model = tiny.make(tmp_path / "model", tiny.planted(), steps=4)
     out = tmp_path / "run"
     recipe = load(

@@ -1,6 +1,6 @@
 """The layout's rule: a wing of rlvr/ imports the spine and the wings listed for it, and no others; nothing is circular.
 
-pytest tests/test_layers.py
+pytest tests/project/test_layers.py
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # What each wing may import. Top-level files are the spine, except loading.py, a wing of its own.
 SPINE = {"spine"}
 BEFORE = SPINE | {"knowledge", "rewards", "policy", "questions", "loading", "oracle", "testing"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 from collections.abc import Callable
 from importlib.metadata import version
@@ -26,11 +25,8 @@ from rlvr.training.doctor.setup import open_setup
 from rlvr.training.doctor.trial import Trial, judge, try_out
 from rlvr.training.trainer.batch import Batch
 from rlvr.types import Error
+from tests import tiny
 
-_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
-assert _spec is not None and _spec.loader is not None
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
 QUESTIONS = tiny.planted()
 FEW = [*[q for q in QUESTIONS if q.split == "train"][:40], *[q for q in QUESTIONS if q.split == "validation"][:8]]
 CPU = Machine(gpus=0, gpu_bytes=0, ram_bytes=16 * memory.GIB)

@@ -32,7 +32,7 @@ from rlvr.types import Error
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
 pytest.importorskip("vllm", reason="vLLM is not installed here: make test-vllm")
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ENGINE = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",

@@ -3,7 +3,6 @@ with two, and that a run that was stopped replaces the same ones again."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -27,14 +26,10 @@ from rlvr.recipe import Learning, Recipe, load
 from rlvr.training.run import Run
 from rlvr.training.trainer.dynamic_sampling import DynamicSampling, flat_groups
 from rlvr.types import Error
+from tests import tiny
 from tests.chance import coin, verifiers
 
-ROOT = Path(__file__).resolve().parent.parent
-_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
-assert _spec is not None and _spec.loader is not None
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
-
+ROOT = Path(__file__).resolve().parents[2]
 LORA = {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"], "layers_to_transform": None}
 SIZE = 4  # completions of a group
 

@@ -239,7 +239,7 @@ def test_split_weights_are_put_together(tmp_path: Path) -> None:
     """FSDP 2 on two processes pushes what one process pushes."""
     (tmp_path / "sharded.py").write_text(SHARDED)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]
     done = subprocess.run(
         [*launch, str(tmp_path / "sharded.py")],
         env={**os.environ, "PYTHONPATH": f"{here}:{here.parent}", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},

@@ -5,7 +5,6 @@ make test-vllm
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -17,14 +16,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from rlvr.training.export import export
+from tests.training import test_export as exports
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 pytest.importorskip("vllm", reason="vLLM is not installed here: make test-vllm")
-
-_spec = importlib.util.spec_from_file_location("exports", Path(__file__).with_name("test_export.py"))
-assert _spec is not None and _spec.loader is not None
-exports = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(exports)
 
 ASK = """
 import json, sys

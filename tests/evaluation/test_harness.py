@@ -22,7 +22,7 @@ from rlvr.evaluation.harness.package import package
 from rlvr.questions.rationales import thought
 from rlvr.types import Error
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NEEDED = "not installed here: pip install 'rlvr[harness]'"
 
 

@@ -14,7 +14,7 @@ from rlvr.knowledge import FILES, Annotations, KnowledgeBase
 from rlvr.knowledge.annotations import COMPLEX_ROOT, Node, closure
 from rlvr.types import Error
 
-SAMPLE = Path(__file__).parents[1] / "data" / "sample"
+SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -29,13 +28,9 @@ from rlvr.loading import gather, reward_layer, select, templates
 from rlvr.prompts import Messages
 from rlvr.recipe import Budget, Recipe, load
 from rlvr.types import Error, Question
+from tests import tiny
 
-ROOT = Path(__file__).resolve().parent.parent
-_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
-assert _spec is not None and _spec.loader is not None
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
-
+ROOT = Path(__file__).resolve().parents[2]
 TASK = "perturbation/response"
 SMALL = [
     "source.evidence=1",

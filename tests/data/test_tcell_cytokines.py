@@ -19,7 +19,7 @@ from rlvr.questions.splits import overlaps, refuse_leak
 from rlvr.source import Source
 from rlvr.types import Error, Question
 
-SAMPLE = Path(__file__).parents[1] / "data" / "sample"
+SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 make_sample = importlib.import_module("rlvr.data.sample.make_sample")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import os
@@ -22,8 +21,9 @@ from rlvr.plugins import load
 from rlvr.predict import measured, oracle, predict
 from rlvr.source import Source
 from rlvr.types import Error
+from tests import tiny
 
-SAMPLE = Path(__file__).parents[1] / "data" / "sample"
+SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 BASE = KnowledgeBase.open("sample")
 TABLE = load("data", "tcell_cytokines", Source)().table()
 OURS = TABLE[(TABLE["context"] == "cd4_il2") & TABLE["perturbation"].map(lambda gene: bool(BASE.terms(gene)))]
@@ -256,9 +256,6 @@ def test_a_policy_answers_from_the_prompts_of_its_run(tmp_path):
     from rlvr import policy
     from rlvr.recipe import load as recipe_of
 
-    spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
-    tiny = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tiny)
     model = tiny.make(tmp_path / "tiny", tiny.planted(), steps=2)
     lora = {"r": 2, "target_modules": ["q_proj"]}
     recipe = recipe_of("quickstart", [f"model={model}", "grpo.max_completion_length=4", f"lora={json.dumps(lora)}"])

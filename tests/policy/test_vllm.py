@@ -7,7 +7,6 @@ Runs in an environment of its own; every other test runs without vLLM.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -21,22 +20,18 @@ import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from rlvr.recipe import load
+from tests import tiny
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 pytest.importorskip("vllm", reason="vLLM is not installed here: make test-vllm")
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ENGINE = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "HF_HUB_OFFLINE": "1",
     "CUDA_VISIBLE_DEVICES": "",
 }
-_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
-assert _spec is not None and _spec.loader is not None
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
-
 ARGS = ["sft.max_steps=2", "grpo.max_steps=2", "evaluation.questions=8", "evaluation.stages=[after]"]
 
 

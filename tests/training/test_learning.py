@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from collections import Counter
@@ -32,14 +31,10 @@ from rlvr.training.run import Run
 from rlvr.training.trainer.warm_start import WarmStart
 from rlvr.types import Error, Question
 from rlvr.verifier import Verifier
+from tests import tiny
 from tests.chance import verifiers
 
 PREFERENCE = load_plugin("verifiers", "preference", Verifier)
-
-_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
-assert _spec is not None and _spec.loader is not None
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
 
 LORA = {"r": 4, "target_modules": ["q_proj"], "layers_to_transform": None}
 

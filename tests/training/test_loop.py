@@ -7,7 +7,6 @@ starts out unsure of it. If rewards teach, the share of its belief that lies on 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import os
 import subprocess
@@ -28,13 +27,10 @@ from rlvr.schedules import Schedule
 from rlvr.source import Source
 from rlvr.training.run import Run
 from rlvr.types import Error
+from tests import tiny
 from tests.faulty import Flaky
 
-ROOT = Path(__file__).resolve().parent.parent
-_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
-assert _spec is not None and _spec.loader is not None
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
+ROOT = Path(__file__).resolve().parents[2]
 QUESTIONS = tiny.planted()
 
 LORA = {
