@@ -1,5 +1,6 @@
 # make quickstart   set up, train the embedded default end to end, write the report
-# make test         set up, then lint, types and tests
+# make test         set up, then lint, types and the tests that take minutes: no data, no network
+# make test-all     the same with the long part: training runs, kills, ranks, browsers, a real model, and vLLM
 # make test-vllm    the tests that sample with vLLM, in an environment of their own (vLLM's CPU build)
 #
 # Each target makes what it needs and reuses it. Another interpreter: make quickstart PYTHON=python3.12
@@ -14,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # torch's small operations many times slower.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: quickstart test test-vllm clean
+.PHONY: quickstart test test-all test-vllm lint clean
 .DELETE_ON_ERROR:
 
 # --quiet: a mistake is one line of ours, without the launcher's traceback after it.
@@ -24,11 +25,21 @@ quickstart: .venv/.installed
 		train.py --config quickstart output_dir=$(RUN)
 	@echo "The report: $(CURDIR)/$(RUN)/report.html"
 
-test: .venv/.installed-dev
+# Tests of one file run on one core, in one process; as many processes as there are cores.
+PYTEST := .venv/bin/pytest -n auto --maxprocesses 8 --dist loadfile
+
+lint: .venv/.installed-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy --strict
-	.venv/bin/pytest -m "not vllm"
+
+test: lint
+	$(PYTEST) -m "not vllm and not slow"
+
+test-all: lint
+	.venv/bin/rlvr models pull smollm2-135m
+	$(PYTEST) -m "not vllm"
+	$(MAKE) test-vllm
 
 test-vllm: .venv-vllm/.installed
 	.venv-vllm/bin/pytest -m vllm

@@ -1,14 +1,15 @@
-"""Fixtures shared by several test modules: one question, made by hand, that can be varied."""
+"""What every test module shares: the session's rules (tests/session.py), and one question, made by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from rlvr.types import Question
+from tests import session
 
 # How fast a busy machine draws examples says nothing of the code.
 settings.register_profile("rlvr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -32,6 +33,24 @@ TRUTH: dict[str, Any] = {
     "annotations": 41,
     "context": "cd4_il2",
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def closed_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No network, and nothing but what the repository and RLVR_DATA hold."""
+    with pytest.MonkeyPatch.context() as patch:
+        session.block_network(patch)
+        session.empty_cache(tmp_path_factory.mktemp("cache"), patch)
+        yield
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers():
+        session.meet(mark.name)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    session.summary(terminalreporter)
 
 
 @pytest.fixture(scope="session")

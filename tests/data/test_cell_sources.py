@@ -23,6 +23,7 @@ from rlvr.questions.biology.cells import divide, unrelated
 from rlvr.questions.biology.h5ad import read
 from rlvr.source import Source
 from rlvr.types import Error, Question
+from tests.session import need
 
 CellType = load("data", "cell_type", Source)
 CellBatch = load("data", "cell_batch", Source)
@@ -259,13 +260,11 @@ def test_divided_groups_fill_every_split_in_any_order(groups, least):
 
 @pytest.fixture(scope="module", params=["pbmc68k", "baron_human", "baron_mouse"])
 def shipped(request) -> tuple[str, list[Question], list[Question]]:
-    try:
-        return (
-            request.param,
-            *(list(s(dataset=request.param, knowledge="upstream").questions()) for s in (CellType, CellBatch)),
-        )
-    except Error as error:
-        pytest.skip(f"{request.param} is not here: {error}")
+    need(CellType.files())
+    return (
+        request.param,
+        *(list(s(dataset=request.param, knowledge="upstream").questions()) for s in (CellType, CellBatch)),
+    )
 
 
 def test_shipped_data_have_their_published_shape(shipped):

@@ -18,6 +18,7 @@ from rlvr.knowledge import KnowledgeBase
 from rlvr.plugins import load
 from rlvr.source import File, Source
 from rlvr.types import Error
+from tests.session import need
 
 CrisprScreens = load("data", "crispr_screens", Source)
 module = __import__(CrisprScreens.__module__, fromlist=["SCREENS"])
@@ -136,10 +137,8 @@ def test_z_gives_two_arms_that_add_up_and_mirror(z):
 @pytest.fixture(scope="module", params=list(module.SCREENS))
 def screen(request):
     source = CrisprScreens(screen=request.param)
-    try:
-        measured = source._read[0]
-    except Error as error:
-        pytest.skip(f"{request.param} is not here: {error}")
+    need(source.files())
+    measured = source._read[0]
     return request.param, source, measured
 
 
@@ -179,10 +178,8 @@ def test_shared_screens_have_as_many_hits_as_matched_quiet_genes(screen):
 
 @pytest.mark.parametrize("name", ["schmidt_il2", "schmidt_ifng"])
 def test_a_gene_is_in_the_split_that_tcell_cytokines_gives_it(name):
-    try:
-        mine = dict(CrisprScreens(screen=name).table()[["perturbation", "split"]].itertuples(index=False))
-    except Error as error:
-        pytest.skip(f"{name} is not here: {error}")
+    need(CrisprScreens.files())
+    mine = dict(CrisprScreens(screen=name).table()[["perturbation", "split"]].itertuples(index=False))
     theirs = {q.fields["perturbation"]: q.split for q in load("data", "tcell_cytokines", Source)().questions()}
     shared = mine.keys() & theirs.keys()
     assert len(shared) > 100 and all(mine[g] == theirs[g] for g in shared)

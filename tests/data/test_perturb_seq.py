@@ -19,6 +19,7 @@ from rlvr.questions.biology import effects, h5ad, pseudobulk
 from rlvr.questions.biology.effects import EXPLORATORY, REPLICATED, Design, measure
 from rlvr.source import Source
 from rlvr.types import Error, Question
+from tests.session import need
 
 PerturbSeq = load("data", "perturb_seq", Source)
 SYMBOLS = KnowledgeBase.open("sample").symbols()
@@ -288,10 +289,8 @@ def test_a_gene_that_does_not_vary_has_no_p_and_does_not_spoil_the_others():
 
 def test_the_shared_sample_is_exploratory_with_doubles_left_out():
     source = PerturbSeq(task="profile")
-    try:
-        asked = list(source.questions())
-    except Error as error:
-        pytest.skip(f"PerturBench's sample is not here: {error}")
+    need(source.files())
+    asked = list(source.questions())
     assert {q.fields["quality"] for q in asked} == {EXPLORATORY}
     assert source.drops["cells with several perturbed genes"] == 1480
     modality = {(q.truth["context"], q.fields["modality"]) for q in asked}

@@ -21,6 +21,7 @@ from rlvr.plugins import load
 from rlvr.questions.splits import refuse_leak
 from rlvr.source import File, Source
 from rlvr.types import Error, Question
+from tests.session import need, perturbqa_files
 
 PerturbQA = load("data", "perturbqa", Source)
 
@@ -181,10 +182,8 @@ def test_faulty_files_of_clusters_are_one_line(
 
 
 def real(context: str, task: str, **options: Any) -> list[Question]:
-    try:
-        return list(PerturbQA(context=context, task=task, **options).questions())
-    except Error as error:
-        pytest.skip(f"PerturbQA is not here: {error}")
+    need(perturbqa_files())
+    return list(PerturbQA(context=context, task=task, **options).questions())
 
 
 @pytest.fixture(scope="module")

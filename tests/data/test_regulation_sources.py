@@ -22,6 +22,7 @@ from rlvr.plugins import load
 from rlvr.questions.splits import refuse_leak
 from rlvr.source import File, Source
 from rlvr.types import Error, Question
+from tests.session import need
 
 TfTargets = load("data", "tf_targets", Source)
 Network = load("data", "network", Source)
@@ -233,11 +234,7 @@ def test_a_faulty_simulation_is_one_line(write: Callable[..., None], text: str, 
 
 
 def real(source: type[Source], **options: object) -> tuple[Source, list[Question]]:
-    for file in source.files():
-        try:
-            file.path()
-        except Error as error:
-            pytest.skip(f"the upstream files are not here: {error}")
+    need(source.files())
     made = source(**options)
     return made, list(made.questions())
 

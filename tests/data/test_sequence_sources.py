@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import itertools
-import os
 import random
 import sqlite3
 from collections import Counter
@@ -25,6 +24,7 @@ from rlvr.questions.biology import jaspar, sequences
 from rlvr.source import File, Source
 from rlvr.types import Error, Question
 from rlvr.verifier import Verifier
+from tests.session import need
 
 NAMES = ("translation", "coding_variants", "motifs")
 SOURCES = {name: load("data", name, Source) for name in NAMES}
@@ -158,10 +158,7 @@ def test_the_newest_core_profile_of_a_species_is_read(tmp_path: Path, monkeypatc
 
 @pytest.fixture(scope="module")
 def real() -> dict[str, list[Question]]:
-    folder = Path(os.environ.get("RLVR_DATA", "/nowhere"))
-    for file in {file for name in NAMES for file in SOURCES[name].files()}:
-        if not ((folder / file.name).is_file() or (folder / f"{file.name}.gz").is_file()):
-            pytest.skip(f"RLVR_DATA has no {file.name}")
+    need({file for name in NAMES for file in SOURCES[name].files()})
     return {name: list(SOURCES[name]().questions()) for name in NAMES}
 
 

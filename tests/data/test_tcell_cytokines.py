@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlvr.knowledge import KnowledgeBase
+from rlvr.knowledge import FILES, KnowledgeBase
 from rlvr.plugins import load
 from rlvr.prompts import load as load_prompt
 from rlvr.questions.splits import overlaps, refuse_leak
 from rlvr.source import Source
 from rlvr.types import Error, Question
+from tests.session import need
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 make_sample = importlib.import_module("rlvr.data.sample.make_sample")
@@ -186,13 +187,7 @@ def test_the_committed_tables_are_what_the_script_makes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR)
-    try:
-        KnowledgeBase.open("upstream").annotations()
-        for screen in make_sample.SCREENS.values():
-            for file in screen["files"]:
-                file.path()
-    except Error as error:
-        pytest.skip(f"the upstream files are not here: {error}")
+    need([*FILES, *(file for screen in make_sample.SCREENS.values() for file in screen["files"])])
     monkeypatch.setattr(make_sample, "HERE", tmp_path)
     make_sample.main()
     made = sorted(p.name for p in tmp_path.iterdir())

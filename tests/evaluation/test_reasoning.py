@@ -188,7 +188,7 @@ def test_a_real_policy_is_measured_and_the_report_has_the_tables(tmp_path: Path)
     """transformers on a tiny model: every way of asking it again, the facts of its thoughts, and the page."""
     model = tiny.make(tmp_path / "model", tiny.planted(), steps=20)
     options = [f"model={model}", "evaluation.questions=12", "evaluation.resamples=50", "grpo.max_completion_length=12"]
-    asked = load("quickstart", [*options, "source.evidence=2"])
+    asked = load("quickstart", [*options, "source.evidence=2", "verifiers.claims={weight: 0, knowledge: sample}"])
     document = evaluate(asked, None, tmp_path / "out", final=False, reasons=True)
     found = document["reasoning"]
     assert {"faithfulness", "invariance", "evidence"} <= found.keys()

@@ -26,7 +26,8 @@ OWN = Suite.load()
 SHARED = load(str(suite.FILE.with_name("recipe.yaml")), ["evaluation.resamples=50"])
 OFFLINE = Entry("response", "perturbation", "perturbation", {"name": "tcell_cytokines"})
 SEEN = dataclasses.replace(OFFLINE, name="response-seen", shift="none", carved=True)
-ABSENT = Entry("mine", "cell", "species", {"name": "cell_type", "dataset": "/nowhere.h5ad", "tissue": "blood"})
+NOWHERE = {"name": "cell_type", "dataset": "/nowhere.h5ad", "tissue": "blood", "knowledge": "sample"}
+ABSENT = Entry("mine", "cell", "species", NOWHERE)
 
 
 class Always:

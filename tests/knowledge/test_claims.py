@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -367,9 +365,7 @@ def test_unknown_statements_must_cost():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not (Path(os.environ.get("RLVR_DATA", "")) / "go_2019").is_dir(), reason="RLVR_DATA has no GO annotation"
-)
+@pytest.mark.upstream
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

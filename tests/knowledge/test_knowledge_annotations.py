@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rlvr.knowledge import FILES, Annotations, KnowledgeBase
 from rlvr.knowledge.annotations import COMPLEX_ROOT, Node, closure
 from rlvr.types import Error
+from tests.session import need
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 
@@ -92,11 +93,7 @@ def test_every_term_that_can_be_shown_has_a_name(sample: Annotations) -> None:
 
 @pytest.fixture(scope="module")
 def upstream() -> Annotations:
-    for file in FILES:
-        try:
-            file.path()
-        except Error as error:
-            pytest.skip(f"the upstream annotation is not here: {error}")
+    need(FILES)
     return KnowledgeBase.open("upstream").annotations()
 
 

@@ -22,6 +22,7 @@ from rlvr.plugins import load
 from rlvr.questions.splits import refuse_leak
 from rlvr.source import Source
 from rlvr.types import Error, Question
+from tests.session import need
 
 GoFunction = load("data", "go_function", Source)
 PathwayMembership = load("data", "pathway_membership", Source)
@@ -203,11 +204,7 @@ def test_options_are_checked() -> None:
 
 @pytest.fixture(scope="module")
 def upstream() -> KnowledgeBase:
-    for file in GoFunction.files():
-        try:
-            file.path()
-        except Error as error:
-            pytest.skip(f"the upstream files are not here: {error}")
+    need(GoFunction.files())
     return KnowledgeBase.open("upstream")
 
 

@@ -13,6 +13,7 @@ from rlvr.knowledge.assemble import sample_of
 from rlvr.knowledge.releases import UPSTREAM
 from rlvr.knowledge.rows import PANGLAO
 from rlvr.types import Error
+from tests.session import need
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 
@@ -24,11 +25,7 @@ def sample() -> KnowledgeBase:
 
 @pytest.fixture(scope="module")
 def upstream() -> KnowledgeBase:
-    for file in FILES:
-        try:
-            file.path()
-        except Error as error:
-            pytest.skip(f"the upstream files are not here: {error}")
+    need(FILES)
     return KnowledgeBase.open("upstream")
 
 

@@ -22,6 +22,9 @@ PROMPTS = [
 ]
 
 
+pytestmark = [pytest.mark.slow, pytest.mark.smollm2]  # a real language model
+
+
 @pytest.fixture(scope="module")
 def loaded() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return policy.load_base("smollm2-135m")

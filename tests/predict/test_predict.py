@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
@@ -294,8 +293,6 @@ def test_the_command_counts_what_it_does_not_know(tmp_path):
 
 @pytest.mark.perturbqa
 def test_k562_answers_measured_pairs_and_asks_for_a_readout(tmp_path):
-    if not os.environ.get("RLVR_DATA"):
-        pytest.skip("RLVR_DATA is not set: PerturbQA is not shipped")
     table = pd.concat(measured.find("k562", BASE).tables.values())
     row = table[(table["label"] == "up") & (table["split"] == "train")].iloc[0]
     text = f"perturbation,readout\n{row['perturbation']},{row['readout']}\n"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -127,9 +125,6 @@ def test_the_committed_table_is_whole_and_holds_no_rows_of_the_benchmark():
 
 @pytest.mark.perturbqa
 def test_the_source_still_gives_the_pinned_panels_of_k562_direction():
-    mirror = os.environ.get("RLVR_DATA")
-    if not mirror or not (Path(mirror) / "perturbqa" / "k562-dir.csv").is_file():
-        pytest.skip(f"perturbqa/k562-dir.csv is not under RLVR_DATA ({mirror or 'not set'})")
     options = {"context": "k562", "task": "direction", "evidence": 0}
     questions = list(build(plugins.load("data", "perturbqa", Source), options, "source perturbqa").questions())
     for pin in panels.read(panels.table_path()):

@@ -5,7 +5,6 @@ That each opens, and pays honest play more than cheats, is tested for all recipe
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 
 import pytest
@@ -61,7 +60,6 @@ def test_a_missing_table_is_one_error_with_the_command_that_makes_it(
 
 
 @pytest.mark.perturbqa
-@pytest.mark.skipif(not os.environ.get("RLVR_DATA"), reason="PerturbQA: RLVR_DATA names no folder with its files")
 @pytest.mark.parametrize("name", ["rbio1_go", "perturbqa_soft_hard"])
 def test_their_data_is_there(name: str) -> None:
     (source, _), *others = load(name).open_sources()

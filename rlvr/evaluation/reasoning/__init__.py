@@ -61,7 +61,8 @@ def keep(
         for task, parts in measured.items()
         for part, found in parts.items()
     }
-    knowledge = next((str(s["knowledge"]) for s in recipe.sources if "knowledge" in s), "upstream")
+    named = [*recipe.sources, *recipe.to_dict()["verifiers"].values()]
+    knowledge = next((str(part["knowledge"]) for part in named if part and "knowledge" in part), "upstream")
     tables["facts"] = precision([dict(row) for _, row in rows.iterrows()], by_id, Lexicon.open(knowledge), recipe.seed)
     text = json.dumps({name: found for name, found in tables.items() if found}, indent=2, allow_nan=False)
     write_atomically(folder / REASONING, text.encode())
