@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,21 +16,36 @@ from rlvr.types import Error
 if TYPE_CHECKING:
     from rlvr.knowledge import KnowledgeBase
 
+
+class Release(StrEnum):
+    """Which files the knowledge base is built from."""
+
+    PINNED = "pinned"
+    LATEST = "latest"
+
+
 app = typer.Typer(help="What is known before any experiment.", no_args_is_help=True)
 
 
 @app.command("build")
 def build(
+    release: Annotated[
+        Release,
+        typer.Option(help="pinned: the set that benchmarks use; latest: today's official files, from their sites"),
+    ] = Release.PINNED,
     file: Annotated[list[str] | None, typer.Option(help="A newer release: PART=PATH, as in ontology=go.obo")] = None,
     cutoff: Annotated[str | None, typer.Option(help="Leave out GO annotation made after this day: 2018-06-30")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Leave out what rests on this paper: PMID:35688146")] = None,
     noncommercial: Annotated[bool, typer.Option("--noncommercial", help="Take in CORUM.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Build the knowledge base into the cache, or find it there if it was built from the same before."""
+    """Build the knowledge base into the cache, or find it there if it was built from the same before. Recipes name one
+    that is not the pinned one by its path, which is printed."""
     from rlvr import knowledge
+    from rlvr.knowledge import latest
 
-    files = dict(map(_part, file or []))
+    named = dict(map(_part, file or []))
+    files = {**(latest.fetch_latest() if release is Release.LATEST else {}), **named}
     built = knowledge.build(files, cutoff=cutoff, exclude_references=exclude or [], noncommercial=noncommercial)
     _print_base(built, as_json)
 

@@ -96,10 +96,11 @@ def read_symbols(path: Path) -> Symbols:
 
 
 def read_orthologs(path: Path) -> Iterator[tuple[str, Claim]]:
-    """(Ensembl id, human gene ortholog_of mouse gene). code: the homology type, and BioMart's confidence."""
+    """(Ensembl id, human gene ortholog_of mouse gene) of BioMart's table, with commas or, in a .tsv, tabs. code: the
+    homology type, and BioMart's confidence."""
     level = "Mouse orthology confidence [0 low, 1 high]"
     columns = ("Gene stable ID", "Gene name", "Mouse gene name", "Mouse homology type", level)
-    for id, human, mouse, kind, high in _columns(path, columns, ","):
+    for id, human, mouse, kind, high in _columns(path, columns, "\t" if path.suffix == ".tsv" else ","):
         if mouse:
             yield id, Claim(human, "ortholog_of", mouse, kind + ("" if high == "1" else ", low confidence"))
 
