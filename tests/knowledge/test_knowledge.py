@@ -494,7 +494,12 @@ def _build(files: dict[str, Path], cache: str) -> tuple[Path, bool]:
     os.environ["RLVR_CACHE"] = cache
     wrote: list[bool] = []
     original: Callable[..., None] = rows.Rows.write
-    rows.Rows.write = lambda *given: (wrote.append(True), original(*given))[1]  # type: ignore[method-assign]
+
+    def write(*given: Any) -> None:
+        wrote.append(True)
+        original(*given)
+
+    rows.Rows.write = write  # type: ignore[method-assign]
     return build(files, noncommercial=True).path, not wrote
 
 

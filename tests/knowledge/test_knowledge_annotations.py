@@ -35,8 +35,8 @@ def test_similarity_is_the_tfidf_cosine_computed_by_hand() -> None:
     found = base.similarity(["P", "R", "S", "NOPE"], ["Q", "P", "R"])
     assert found == pytest.approx(np.array([[expected, 1, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]))
     assert base.similarity(["OLD"], ["P"]) == pytest.approx(1.0)
-    found = base.shared(["P", "P", "P", "P"], ["Q", "P", "R", "NOPE"])
-    assert found == [("a", "a"), ("c", "c"), ("root", "all"), ("", "")]
+    shared = base.shared(["P", "P", "P", "P"], ["Q", "P", "R", "NOPE"])
+    assert shared == [("a", "a"), ("c", "c"), ("root", "all"), ("", "")]
     assert base.annotations(["P", "OLD", "S", "NOPE"]).tolist() == [3, 3, 1, 0]
     assert (base.resolve("P"), base.resolve("OLD"), base.resolve("NOPE")) == ("P", "P", None)
 

@@ -35,26 +35,9 @@ GO = (
     "[Term]\nid: GO:0050852\nname: T cell receptor signaling pathway\nnamespace: biological_process\n"
     "is_a: GO:0008150\n"
 )
-ROW = [
-    "UniProtKB",
-    "P06239",
-    "LCK",
-    "involved_in",
-    "GO:0050852",
-    "PMID:1",
-    "IDA",
-    "-",
-    "P",
-    "-",
-    "-",
-    "protein",
-    "taxon:9606",
-    "20260101",
-    "UniProt",
-    "-",
-    "-",
-]
-GAF = "!gaf-version: 2.2\n!\n!date-generated: 2026-10-21\n" + "\t".join(cell.strip("-") for cell in ROW) + "\n"
+PROTEIN = ["UniProtKB", "P06239", "LCK", "involved_in", "GO:0050852", "PMID:1", "IDA", "", "P", "", "", "protein"]
+ROW = [*PROTEIN, "taxon:9606", "20260101", "UniProt", "", ""]
+GAF = "!gaf-version: 2.2\n!\n!date-generated: 2026-10-21\n" + "\t".join(ROW) + "\n"
 CELLS = "format-version: 1.2\ndata-version: releases/2026-09-30\n\n[Term]\nid: CL:0000084\nname: T cell\n"
 GMT = "TCR signaling\tR-HSA-202403\tLCK\tAARS1\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import signal
@@ -221,8 +222,7 @@ def test_mistakes_of_the_caller_are_named(make_question):
 def test_a_verifier_that_the_worker_cannot_import_is_an_error(make_question, monkeypatch, tmp_path):
     (tmp_path / "vanishing.py").write_text("from tests.faulty import Faulty\nclass Vanishing(Faulty):\n    pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    import vanishing
-
+    vanishing = importlib.import_module("vanishing")
     layer = layer_of(vanishing.Vanishing())
     (tmp_path / "vanishing.py").unlink()
     for cached in tmp_path.glob("__pycache__/*"):

@@ -64,8 +64,9 @@ def asked(name: str) -> list[tuple[Question, Template, float, list[str]]]:
         texts = list(seeds(question, template, honest))
         # The sentence alone as well: a graded verifier of texts pays a word less for each word that stands before it.
         alone = reference(honest.thought or "So.", template.word(honest.answer))
-        earned = [verdict(name, question, template, text).score for text in (texts[0], alone)]
-        if None not in earned:
+        scores = [verdict(name, question, template, text).score for text in (texts[0], alone)]
+        earned = [score for score in scores if score is not None]
+        if len(earned) == len(scores):
             best = max(earned)
             per_task[question.task] = per_task.get(question.task, 0) + 1
             found.append((question, template, best, texts))
