@@ -207,6 +207,7 @@ def test_the_longest_completion_is_what_trl_takes_it_to_be() -> None:
     assert GRPOConfig.__dataclass_fields__["max_completion_length"].default == MAX_TOKENS
 
 
+@pytest.mark.slow
 def test_sampled_answers_do_not_depend_on_where_it_was_interrupted(
     model: Path, questions: list[Question], tmp_path: Path
 ) -> None:
@@ -248,6 +249,7 @@ def figures(out: Path) -> str:
     return json.dumps(document, sort_keys=True)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_ends_as_if_it_had_not_been(model: Path, tmp_path: Path) -> None:
     """kill -9 of a real `rlvr evaluate`, then the same command: rows and figures are those of one go."""
     whole = start(command(model, tmp_path, tmp_path / "whole"))

@@ -22,6 +22,8 @@ from rlvr.evaluation.harness.package import package
 from rlvr.questions.rationales import thought
 from rlvr.types import Error
 
+pytestmark = pytest.mark.slow  # other people's harnesses
+
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = "not installed here: pip install 'rlvr[harness]'"
 

@@ -278,6 +278,7 @@ def test_draws_do_not_depend_on_the_chunk(clustered, monkeypatch):
     assert metrics.summarise(DIRECTION, **clustered, resamples=100, seed=1) != whole
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_of_simulated_clusters():
     """Rows of a perturbation share a random effect: 95 % intervals must hold the population's value in about
     95 % of 200 experiments. Below 86 % has a chance under 1e-6 if they do; resampling rows reaches about 70 %."""

@@ -184,6 +184,7 @@ def test_the_reading_of_the_evidence_weighs_it_by_squared_similarity() -> None:
     assert change.reading(question(1, ()), ["up", "down"]) is None
 
 
+@pytest.mark.slow
 def test_a_real_policy_is_measured_and_the_report_has_the_tables(tmp_path: Path) -> None:
     """transformers on a tiny model: every way of asking it again, the facts of its thoughts, and the page."""
     model = tiny.make(tmp_path / "model", tiny.planted(), steps=20)

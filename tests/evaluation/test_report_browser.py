@@ -16,6 +16,7 @@ from tests.run_directory import everything, make
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium"),
 ]
 ROLLOUTS, VERSUS = "#rollouts .lister", "#versus .lister"

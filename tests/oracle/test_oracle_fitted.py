@@ -123,6 +123,7 @@ def macro(values, label, readout):
     return float(np.mean(found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fitted", "mlp"])
 def test_what_rewards_training_rows_holds_nothing_of_their_own_labels(kind):
     """On noise the rate of the other folds ranks the rows of a readout backwards, which p and lift must not. All
@@ -273,6 +274,7 @@ def test_calibration_by_hand():
         calibration.ece(p[:0], truth[:0])
 
 
+@pytest.mark.slow
 @pytest.mark.perturbqa
 def test_on_perturbqa_it_beats_the_vote_of_its_neighbours_on_validation(monkeypatch):
     """K562 direction: .782 where the vote has .74 on validation; the bound leaves room for other releases."""

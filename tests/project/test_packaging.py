@@ -22,7 +22,7 @@ DATA_LIMIT = 2_000_000  # bytes; downloads belong in the cache
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this checkout."""
     out = tmp_path_factory.mktemp("wheel")
-    pip("wheel", "--no-deps", "--wheel-dir", str(out), str(ROOT))
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(out), str(ROOT))
     (found,) = out.glob("*.whl")
     return found
 

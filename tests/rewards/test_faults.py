@@ -24,6 +24,7 @@ def command(i: int) -> str:
     return "hang" if i == HANGS else "nan" if i == NAN else "raise" if i % 100 == 50 else f"completion {i}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Faulty, FaultyBatch])
 def test_a_run_with_a_faulty_verifier_finishes_with_every_row_accounted_for(make_question, tmp_path, kind):
     notes = tmp_path / "notes"

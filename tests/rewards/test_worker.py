@@ -92,6 +92,7 @@ LETHAL = {
 KINDS = ("hang", "exit")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "command"),
     [*((Faulty, command) for command in LETHAL), *((k, c) for k in (FaultyBatch, FaultyRemote) for c in KINDS)],

@@ -169,6 +169,7 @@ def test_a_service_that_hangs_costs_its_own_row(make_question, service):
     assert service.requests["hang"] == 2
 
 
+@pytest.mark.slow
 def test_one_that_outlasts_the_deadline_too(make_question, service):
     rows = score(make_question(), ["a", "hang", "b"], Judge(service.url, attempts=1, timeout=600.0), deadline=4.0)
     assert [row["judge"] for row in rows] == [1.0, None, 1.0]

@@ -179,6 +179,7 @@ CALLED_ELSEWHERE = {"rlvr/recipe.py": {"match"}}  # handed to PyYAML, which call
 BUILT_BY = {  # what no constant shows
     "verifiers/mention.py": lambda module: [module._stretch(32).pattern],
     "rlvr/tables.py": lambda module: [module.DATE.pattern],
+    "rlvr/knowledge/latest.py": lambda module: [site.version for site in module.SITES.values() if site.version],
     "rlvr/evaluation/report/marks.py": lambda module: [module._whole("CD3E").pattern],
     "rlvr/questions/renaming.py": lambda module: [module.alternatives(["up", "down", "GENE1"]).pattern],
 }

@@ -156,6 +156,7 @@ def test_few_questions_end_the_search(model: Path, tmp_path: Path, monkeypatch: 
     assert left.groupby("round").size().to_dict() == {1: 2 * SIZE}  # 6 questions, of which 4 were in the batch
 
 
+@pytest.mark.slow
 def test_a_resumed_run_replaces_the_same_groups(model: Path, tmp_path: Path) -> None:
     asked = recipe(model, tmp_path / "run", "grpo.save_strategy=steps", "grpo.save_steps=2")
     Run(asked).grpo()
@@ -185,6 +186,7 @@ def test_another_trl_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         Sampling()
 
 
+@pytest.mark.slow
 def test_two_ranks_take_the_same_rounds(model: Path, tmp_path: Path) -> None:
     """Two real processes, with a group that lies on both: equal counts, and every row where it belongs."""
     out, config = tmp_path / "run", tmp_path / "two.yaml"

@@ -181,6 +181,7 @@ def test_rows_go_from_easy_to_hard_as_the_steps_do(model: Path, tmp_path: Path) 
     assert max(place[row["question"]] for row in rows) >= 10
 
 
+@pytest.mark.slow
 def test_a_run_follows_its_curriculum_and_resumes_in_it(model: Path, tmp_path: Path, by_chance: None) -> None:
     """Real GRPO: the questions of each step are those that were laid out, and a resumed run asks the same."""
     plain = recipe(model, tmp_path / "run")

@@ -30,6 +30,8 @@ from rlvr.types import Error
 from tests import tiny
 from tests.faulty import Flaky
 
+pytestmark = pytest.mark.slow  # whole runs
+
 ROOT = Path(__file__).resolve().parents[2]
 QUESTIONS = tiny.planted()
 

@@ -19,6 +19,8 @@ from rlvr.questions.rationales import rows
 from rlvr.recipe import load
 from tests import tiny
 
+pytestmark = pytest.mark.slow  # two processes
+
 ROOT = Path(__file__).resolve().parents[2]
 END = 60  # seconds within which a run must end once a rank has
 

@@ -38,6 +38,8 @@ from rlvr.training.trainer.stop import STOPPED
 from rlvr.types import Error
 from tests import tiny
 
+pytestmark = pytest.mark.slow  # whole runs, killed and resumed
+
 ROOT = Path(kills.__file__).resolve().parent.parent
 
 
@@ -116,7 +118,6 @@ def kill(patch: pytest.MonkeyPatch, owner: type, method: str, call: int, *, afte
     patch.setattr(owner, method, dying)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("one_core")
 def test_goes_on_from_wherever_it_was_killed(model: Path, alone: Path, tmp_path: Path) -> None:
     """One run dies at each place in turn: in the warm start, between the halves of a generation, in later epochs,
@@ -147,7 +148,6 @@ def test_goes_on_from_wherever_it_was_killed(model: Path, alone: Path, tmp_path:
     assert kills.differences(alone, tmp_path / "run") == []
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("one_core")
 def test_goes_on_with_a_frozen_reference(model: Path, tmp_path: Path) -> None:
     """With beta above 0 the warm-started adapter is the reference, which a checkpoint must neither lose nor become."""
@@ -172,7 +172,6 @@ def test_goes_on_with_a_frozen_reference(model: Path, tmp_path: Path) -> None:
     assert any(line.get("kl", 0) > 0 for line in lines[0])
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_goes_on_after_real_kills(model: Path, alone: Path, tmp_path: Path) -> None:
     """SIGKILL at random moments of real processes behind `accelerate launch`; benchmarks/kills.py does it 20 times."""
@@ -182,7 +181,6 @@ def test_goes_on_after_real_kills(model: Path, alone: Path, tmp_path: Path) -> N
     assert kills.differences(alone, tmp_path / "run") == []
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_sigterm_saves_and_leaves(model: Path, alone: Path, tmp_path: Path) -> None:
     config = kills.write(tmp_path, model)
@@ -205,7 +203,6 @@ def test_sigterm_saves_and_leaves(model: Path, alone: Path, tmp_path: Path) -> N
     assert kills.differences(alone, run) == []
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_ranks_go_on_together(model: Path, tmp_path: Path) -> None:
     """Each rank has its own random state, counts and completions. A pair is killed in the third epoch of the warm start
@@ -241,7 +238,6 @@ def interrupted(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "run"
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("one_core")
 def test_damaged_checkpoints(
     model: Path, alone: Path, interrupted: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -277,7 +273,6 @@ def stops_for_want_of_space(home: Path, model: Path) -> None:
     assert checkpoints.damage(saved / "checkpoint-9") is None
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("one_core")
 def test_a_full_disk_stops_cleanly(model: Path, alone: Path, interrupted: Path, tmp_path: Path) -> None:
     """No file may grow beyond so many bytes: first the adapter (safetensors) does not fit, then the optimizer
@@ -294,7 +289,6 @@ def test_a_full_disk_stops_cleanly(model: Path, alone: Path, interrupted: Path, 
     assert kills.differences(alone, tmp_path / "run") == []
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("one_core")
 def test_a_disk_that_is_really_full(model: Path, alone: Path, interrupted: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
@@ -322,7 +316,6 @@ class Bomb:
         return (os.mkdir, (str(self.mark),))
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("one_core")
 def test_no_pickle_is_run(model: Path, interrupted: Path, tmp_path: Path) -> None:
     """Sums that fit the files do not make them trusted."""

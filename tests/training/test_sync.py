@@ -213,7 +213,7 @@ import torch, torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from accelerate import Accelerator
-import test_sync as t
+import tests.training.test_sync as t
 accelerator = Accelerator(cpu=True)
 whole = t.side(t.Sync, t.policy(torch.bfloat16))
 whole.sync_weights()
@@ -235,14 +235,15 @@ finally:
 """
 
 
+@pytest.mark.slow
 def test_split_weights_are_put_together(tmp_path: Path) -> None:
     """FSDP 2 on two processes pushes what one process pushes."""
     (tmp_path / "sharded.py").write_text(SHARDED)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    here = Path(__file__).resolve().parents[1]
+    here = Path(__file__).resolve().parents[2]
     done = subprocess.run(
         [*launch, str(tmp_path / "sharded.py")],
-        env={**os.environ, "PYTHONPATH": f"{here}:{here.parent}", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(here), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=200,

@@ -31,6 +31,7 @@ texts = st.lists(st.tuples(st.sampled_from(WORDS) | st.text("Aa1-", max_size=3),
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(text=texts | st.text(max_size=60), most=st.integers(0, 6))
 def test_the_short_cut_finds_every_row(make_question, text, most):
