@@ -67,7 +67,7 @@ SITES: Mapping[str, Site] = {
     "orthologs": Site(
         f"https://www.ensembl.org/biomart/martservice?query={quote(QUERY)}",
         "ensembl_{version}_human_to_mouse.tsv",
-        r'"?releases"?\W+(\d+)',
+        r'"releases": ?\[(\d+)',
         "https://rest.ensembl.org/info/data/?content-type=application/json",
     ),
     "ontology": Site(
