@@ -210,7 +210,7 @@ def patterns() -> dict[str, tuple[str, set[str]]]:
                 found[f"{where}:{node.lineno}"] = (pattern, called or CALLED_ELSEWHERE.get(where, set(METHODS)))
     for where, build in BUILT_BY.items():
         for pattern in build(importlib.import_module(f"rlvr.{where[:-3].removeprefix('rlvr/').replace('/', '.')}")):
-            found[f"{where}:built"] = (pattern, {"match"})
+            found[f"{where}:{pattern}"] = (pattern, {"match"})
     return found
 
 
@@ -293,7 +293,8 @@ def spelt(option) -> str:
         return re.escape(chr(argument))
     if name == "RANGE":
         return f"{re.escape(chr(argument[0]))}-{re.escape(chr(argument[1]))}"
-    return {"CATEGORY_DIGIT": r"\d", "CATEGORY_WORD": r"\w", "CATEGORY_SPACE": r"\s"}[str(argument)]
+    letter = {"DIGIT": "d", "WORD": "w", "SPACE": "s"}[str(argument).split("_")[-1]]
+    return "\\" + (letter.upper() if "_NOT_" in str(argument) else letter)
 
 
 def attacks(pattern: str) -> list[str]:
