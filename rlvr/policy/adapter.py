@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from rlvr import models
-from rlvr.files import write_atomically
+from rlvr.files import folder_aside
 from rlvr.policy.local import load_base
 from rlvr.policy.weights import fingerprint, fingerprint_of, local_folder, shapes, tensors
 from rlvr.types import Error
@@ -37,16 +36,9 @@ def add_lora(model: PreTrainedModel, options: Mapping[str, Any]) -> PeftModel:
 
 def save_adapter(model: PeftModel, folder: Path, base_name: str, base_hash: str) -> None:
     """The adapter alone, and beside it the name and hash of the base it belongs to; whole or not there."""
-    side = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(side, ignore_errors=True)
-    try:
+    with folder_aside(folder) as side:
         model.save_pretrained(str(side), selected_adapters=["default"])
-        write_atomically(side / "base.json", json.dumps({"name": base_name, "sha256": base_hash}).encode())
-        side.replace(folder)
-    except (OSError, SafetensorError) as error:  # a full disk is either, by the file that hits it
-        raise Error(f"cannot write {folder}: {error}; free some space or choose another output_dir") from error
-    finally:
-        shutil.rmtree(side, ignore_errors=True)
+        (side / "base.json").write_text(json.dumps({"name": base_name, "sha256": base_hash}), encoding="utf-8")
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:

@@ -15,7 +15,6 @@ import train.py again, and so torch. It ends with its parent.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import json
 import logging
@@ -29,13 +28,13 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
+from rlvr.processes import end_with_parent
 from rlvr.rewards.asking import AT_ONCE, MOST_TEXT, Failure, Said, Scored, ask, waits
 from rlvr.types import Error
 from rlvr.verifier import Pair, Verifier
@@ -44,7 +43,6 @@ log = logging.getLogger(__name__)
 
 MOST_LOST = 5  # processes that may be lost on one batch
 START = 300.0  # seconds that importing the verifiers may take
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Worker:
@@ -226,7 +224,8 @@ def _place(stack: str) -> str:
 
 def serve(pipe: int, trace: int, parent: int) -> None:
     """The worker process: takes the verifiers, then jobs, until the pipe closes."""
-    _end_with(parent)
+    # Even if it is killed; where the thread that started this process ends early, the next batch starts another.
+    end_with_parent(signal.SIGKILL, parent)
     for handle in (pipe, trace):
         os.set_inheritable(handle, False)
     faulthandler.enable(trace, all_threads=False)
@@ -258,25 +257,3 @@ def serve(pipe: int, trace: int, parent: int) -> None:
             pairs, todo, singly = pickle.loads(connection.recv_bytes())
             ask(verifiers, pairs, todo, singly, begin, say)
             send(done=True)
-
-
-def die_with_parent(sign: signal.Signals) -> None:
-    """On Linux, send this process `sign` once the thread that started it ends; elsewhere nothing."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, sign)
-
-
-def _end_with(parent: int) -> None:
-    """Die with the parent, even if it is killed while a regular expression here holds the interpreter.
-
-    On Linux that means the thread of the parent that started this process; where it ends early, the next batch
-    starts another process. Elsewhere a thread here watches.
-    """
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    die_with_parent(signal.SIGKILL)
-    threading.Thread(target=watch, daemon=True).start()

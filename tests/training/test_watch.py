@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 
+from rlvr import jsonlines
 from rlvr.evaluation.monitors import Reading
 from rlvr.recipe import Alarm, Recipe, Watch, load
 from rlvr.training.run import Run
 from rlvr.training.watch import callbacks
-from rlvr.training.watch.alarms import FIRST, Alarms, fired_in
+from rlvr.training.watch.alarms import FILE, FIRST, Alarms
 from rlvr.training.watch.callbacks import Stopped
 from rlvr.training.watch.line import line
 from rlvr.training.watch.trackers import refuse_tracker
@@ -121,8 +122,13 @@ def metrics(run: Run) -> list[dict[str, Any]]:
     return [entry for entry in lines if "reward" in entry]
 
 
+def fired_in(run: Run) -> list[dict[str, Any]]:
+    """The rows of alarms.jsonl."""
+    return jsonlines.read(run.folder / FILE)[0]
+
+
 def rows(run: Run) -> list[tuple[str, int]]:
-    return [(row["alarm"], row["step"]) for row in fired_in(run.folder)]
+    return [(row["alarm"], row["step"]) for row in fired_in(run)]
 
 
 def test_a_sound_run_prints_one_line_a_step_and_no_alarm(
@@ -213,7 +219,7 @@ def test_verifier_errors_gradient_and_hacking(start: Callable[..., Run]) -> None
     )
     run.grpo()
     assert rows(run) == [("gradient", 3), ("hacking", 7)]
-    (hacked,) = (row for row in fired_in(run.folder) if row["alarm"] == "hacking")
+    (hacked,) = (row for row in fired_in(run) if row["alarm"] == "hacking")
     assert hacked["subject"] == "dominance label" and "100% of the reward's variance" in hacked["detail"]
 
 
@@ -221,7 +227,7 @@ def test_failing_verifiers_are_told(start: Callable[..., Run]) -> None:
     watch = {**QUIET, "verifier_errors": {"patience": 2}}
     run = start("grpo.max_steps=3", verifiers={"label": Broken()}, watch=watch)
     run.grpo()
-    assert [(row["alarm"], row["subject"], row["step"], row["value"]) for row in fired_in(run.folder)] == [
+    assert [(row["alarm"], row["subject"], row["step"], row["value"]) for row in fired_in(run)] == [
         ("verifier_errors", "label", 2, 1.0)
     ]
 
@@ -317,6 +323,24 @@ def test_alarms_go_on_from_a_checkpoint_as_if_nothing_had_been(cut: int) -> None
     second.restore(json.loads(json.dumps(first.state())))
     list(play(first, range(cut, 120)))  # the state is a copy
     assert [*begun, *play(second, range(cut, 120))] == whole
+
+
+def test_alarms_go_on_after_a_kill_amid_a_row(tmp_path: Path) -> None:
+    """A killed run has left half a row: a checkpoint counts whole ones, and what comes next is a row of its own."""
+    whole, path = [{"alarm": "kl", "step": 1}, {"alarm": "kl", "step": 9}], tmp_path / FILE
+    watcher = callbacks.Watcher(load("quickstart", []), tmp_path, {})
+    jsonlines.append(path, whole)
+    with path.open("a") as out:
+        out.write('{"alarm": "kl", "st')
+    state = json.loads(json.dumps(watcher.state()))
+    assert state["rows"] == 2
+    watcher.restore(state)
+    assert path.read_text() == "".join(json.dumps(row) + "\n" for row in whole)
+    with path.open("a") as out:
+        out.write('{"al')
+    watcher.restore({**state, "rows": 1})
+    jsonlines.append(path, whole[1:])
+    assert jsonlines.read(path) == (whole, 0)
 
 
 def test_patience_counts_training_steps_not_logs_and_a_recovered_metric_may_be_told_again() -> None:

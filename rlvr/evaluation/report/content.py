@@ -13,6 +13,7 @@ from urllib.parse import quote
 import pandas as pd
 import yaml
 
+from rlvr import jsonlines
 from rlvr.evaluation.report import browser, curves, extras, pairs, plots, rows, scores, text
 from rlvr.evaluation.results import compare_runs
 from rlvr.types import Error
@@ -57,7 +58,7 @@ def gather(run: Path, other: Path | None) -> dict[str, Any]:
     missing = _missing(report)
     logged: list[dict[str, Any]] = []
     if (run / "metrics.jsonl").is_file():
-        logged, broken = curves.read_metrics(run / "metrics.jsonl")
+        logged, broken = jsonlines.read(run / "metrics.jsonl")
         if broken:
             missing.append(f"metrics.jsonl: {broken} broken line{'s' if broken > 1 else ''} left out")
     else:

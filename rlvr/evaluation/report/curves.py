@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,21 +37,6 @@ class Part:
     seconds: float
     share: float
     n: int
-
-
-def read_metrics(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The rows, and how many lines were no JSON object (a run killed while writing leaves half a line)."""
-    rows, broken = [], 0
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if isinstance(row, dict):
-            rows.append(row)
-        elif line.strip():
-            broken += 1
-    return rows, broken
 
 
 def series(rows: Sequence[Mapping[str, Any]], phase: str, key: str) -> Series | None:

@@ -35,6 +35,7 @@ from typing import Any
 
 import pandas as pd
 
+from rlvr import jsonlines
 from rlvr.evaluation import metrics
 from rlvr.evaluation.monitors import monitor
 from rlvr.evaluation.results import checks, rows
@@ -204,16 +205,10 @@ def _monitors(
     return [asdict(reading) for reading in monitor(run / "rollouts", weights, truths)]
 
 
-def _alarms(run: Path) -> tuple[list[Any], list[str]]:
-    """The rows of alarms.jsonl; a run that was killed may have left half a line, which is told."""
-    path = run / "alarms.jsonl"
-    found, broken = [], 0
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
-        try:
-            found.append(json.loads(line))
-        except (ValueError, RecursionError):
-            broken += 1
-    return found, [f"alarms.jsonl: {broken} lines are not JSON and are left out"] if broken else []
+def _alarms(run: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows of alarms.jsonl, and a line that says so where a run that was killed has left half a line."""
+    rows, broken = jsonlines.read(run / "alarms.jsonl")
+    return rows, [f"alarms.jsonl: {broken} lines are not JSON and are left out"] if broken else []
 
 
 def _overall(table: pd.DataFrame, recipe: Recipe) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import torch
 from accelerate.utils import reduce
 from transformers import TrainerCallback
 
-from rlvr.rewards.worker import die_with_parent
+from rlvr.processes import end_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +27,9 @@ STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 def exit_on_sigterm() -> None:
-    """Exit with STOPPED on SIGTERM; on Linux also once the launcher dies, which may not pass the signal on."""
+    """Exit with STOPPED on SIGTERM; also once the launcher dies, which may not pass the signal on."""
     signal.signal(signal.SIGTERM, _exit)
-    die_with_parent(signal.SIGTERM)
+    end_with_parent(signal.SIGTERM)
 
 
 def _exit(*_: Any) -> None:
@@ -41,7 +41,7 @@ class SaveOnSigterm(TrainerCallback):  # type: ignore[misc]
     """While training: a checkpoint at the end of the step in which the signal came to any rank, then the exit."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self._asked = False
         self._before: Any = signal.SIG_DFL
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
@@ -50,11 +50,11 @@ class SaveOnSigterm(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if args.world_size > 1:  # all must save at the same step
-            self.asked = bool(reduce(torch.tensor(float(self.asked), device=args.device)).item())
-        control.should_save |= self.asked
+            self._asked = bool(reduce(torch.tensor(float(self._asked), device=args.device)).item())
+        control.should_save |= self._asked
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.asked:
+        if self._asked:
             log.warning("SIGTERM: step %d is saved; the same command goes on from there", state.global_step)
             sys.exit(STOPPED)
 
@@ -63,4 +63,4 @@ class SaveOnSigterm(TrainerCallback):  # type: ignore[misc]
             signal.signal(signal.SIGTERM, self._before)
 
     def _ask(self, *_: Any) -> None:
-        self.asked = True
+        self._asked = True

@@ -2,7 +2,6 @@
 
     alarms = Alarms(recipe.watch)
     for fired in alarms.read(step, logs): print(fired.text)        # logs: what TRL logs at that step
-    fired_in(Path("runs/quickstart"))                              # the rows of alarms.jsonl, as report.json shows them
 
 An alarm goes off once its metric has been beyond its limit for `patience` training steps on end, and is then silent
 until the metric has been back within. One that lowers the learning rate goes off again after as many steps more, until
@@ -21,11 +20,9 @@ Limits, patience and actions stand in the recipe's section `watch`, with the def
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rlvr.evaluation.monitors import Reading
@@ -156,9 +153,3 @@ class Alarms:
 def _tripped(reading: Reading) -> tuple[str, str, float, str]:
     said = f"{reading.detail}; {MEANING['hacking']}"
     return "hacking", f"{reading.monitor} {reading.subject}".strip(), float(not reading.ok), said
-
-
-def fired_in(run: Path) -> list[dict[str, Any]]:
-    """The alarms of a run, in order; none where none went off."""
-    path = run / FILE
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []

@@ -11,9 +11,7 @@ The main process decides; the others hear of it before the next step, so that al
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -26,10 +24,10 @@ from accelerate.utils import broadcast, reduce
 from torch.distributed.tensor import DTensor
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
+from rlvr import jsonlines
 from rlvr.evaluation.monitors import Reading, monitor
-from rlvr.files import write_atomically
 from rlvr.recipe import Recipe
-from rlvr.training.watch.alarms import FILE, Alarms, Fired, fired_in
+from rlvr.training.watch.alarms import FILE, Alarms, Fired
 from rlvr.training.watch.line import line
 from rlvr.types import Error
 
@@ -69,6 +67,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, recipe: Recipe, folder: Path, truths: Mapping[str, str]) -> None:
         self._watch, self._folder, self._truths = recipe.watch, folder, truths
+        self._path = folder / FILE
         self._weights = {name: (values or {}).get("weight", 1.0) for name, values in recipe.verifiers.items()}
         self._alarms = Alarms(recipe.watch)
         self._stop = ""
@@ -114,7 +113,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
             )
 
     def state(self) -> dict[str, Any]:
-        return {**self._alarms.state(), "rows": len(fired_in(self._folder))}
+        return {**self._alarms.state(), "rows": len(jsonlines.read(self._path)[0])}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Back to a checkpoint: rows that were written after it will be written again."""
@@ -122,9 +121,9 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         self._cut(state["rows"])
 
     def _cut(self, count: int) -> None:
-        rows = fired_in(self._folder)
-        if PartialState().is_main_process and len(rows) > count:
-            write_atomically(self._folder / FILE, "".join(json.dumps(row) + "\n" for row in rows[:count]).encode())
+        """Keep the first `count` alarms; half a line, which a kill has left, goes too."""
+        if PartialState().is_main_process:
+            jsonlines.keep(self._path, jsonlines.read(self._path)[0][:count])
 
     def _read(self, step: int, logs: Mapping[str, Any], lowest: bool) -> list[Fired]:
         every = self._watch.monitors_every
@@ -133,10 +132,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         for alarm in fired:
             log.warning("%s", alarm.text)
         if fired:
-            with (self._folder / FILE).open("a", encoding="utf-8") as out:
-                out.writelines(json.dumps({**asdict(alarm), "time": time.time()}) + "\n" for alarm in fired)
-                out.flush()
-                os.fsync(out.fileno())
+            jsonlines.append(self._path, [{**asdict(alarm), "time": time.time()} for alarm in fired])
         return fired
 
     def _monitors(self) -> list[Reading]:
