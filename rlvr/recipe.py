@@ -93,12 +93,14 @@ class Evaluation:
     stages: tuple[str, ...] = ("before", "warm_start", "after")
     temperature: float = 0.0  # 0: greedy
     samples: int = 1  # completions of each question
+    max_tokens: int | None = None  # of a completion; None: as in training. A model that thinks at length needs more
     chunk: int | None = None  # questions between two saves; None: four batches, with vLLM 2048 completions
     budget: Budget = Budget()
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or (self.chunk is not None and self.chunk < 1) or self.batch_size < 1:
-            raise Error("recipe: evaluation: samples, chunk and batch_size must be at least 1")
+        given = (self.samples, self.chunk, self.batch_size, self.max_tokens)
+        if any(number is not None and number < 1 for number in given):
+            raise Error("recipe: evaluation: samples, chunk, batch_size and max_tokens must be at least 1")
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise Error(f"recipe: evaluation.temperature is {self.temperature}; give 0 (greedy) or more")
         if self.samples > 1 and not self.temperature:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from rlvr import knowledge, policy
 from rlvr.completions import lenient
 from rlvr.evaluation.chunks import Parts, Span
+from rlvr.evaluation.lengths import max_tokens
 from rlvr.evaluation.subject import Subject
 from rlvr.loading import Templates
 from rlvr.prompts import Template
@@ -27,12 +28,6 @@ from rlvr.types import Error, Question
 
 SCORED_AT_ONCE = 512  # completions: the layer's deadline is meant for a batch
 NO_LIMIT = Budget()
-MAX_TOKENS = 512  # of a completion, as trl.GRPOConfig has it where a recipe does not say
-
-
-def max_tokens(recipe: Recipe) -> int:
-    """The longest completion, which training and evaluation share."""
-    return int(recipe.grpo.get("max_completion_length", MAX_TOKENS))
 
 
 def kept(

@@ -20,7 +20,8 @@ from typing import Any
 
 from rlvr import policy
 from rlvr.evaluation import provenance, reasoning
-from rlvr.evaluation.measure import kept, max_tokens, measure
+from rlvr.evaluation.lengths import max_tokens
+from rlvr.evaluation.measure import kept, measure
 from rlvr.evaluation.results import assemble
 from rlvr.evaluation.subject import chosen
 from rlvr.loading import gather, reward_layer, select, templates

@@ -14,6 +14,7 @@ from typing import Any
 from accelerate import PartialState
 
 from rlvr import policy
+from rlvr.evaluation.lengths import max_tokens, training_max_tokens
 from rlvr.recipe import Recipe
 from rlvr.types import Error
 
@@ -87,7 +88,8 @@ def _transformers(recipe: Recipe, facts: Mapping[str, Any], load: Callable[[], t
 
 def _engine(recipe: Recipe, adapter: Path | None, facts: Mapping[str, Any]) -> Subject:
     asked, options = recipe.evaluation, recipe.vllm.options()
-    length = int(options.pop("max_model_len", recipe.grpo.get("vllm_max_model_length") or LENGTH))
+    more = max(0, max_tokens(recipe) - training_max_tokens(recipe))  # than the length for training has room for
+    length = int(options.pop("max_model_len", (recipe.grpo.get("vllm_max_model_length") or LENGTH) + more))
 
     def sampler() -> policy.Sampler:
         return policy.VllmSampler(recipe.model, adapter, max_length=length, **options)

@@ -2,8 +2,9 @@
 
     rlvr oracle calibrate PREDICTIONS SOURCE --out DIR
 
-Expected calibration error: Guo et al., ICML 2017, arXiv 1706.04599; ten bins of equal width. Temperature scaling here
-has an intercept as well (Platt 1999): the base rate of the calibration rows need not be that of the model.
+Expected calibration error: Guo et al., ICML 2017, arXiv 1706.04599, in ten bins of equally many rows, for oracles and
+policies alike (rlvr.evaluation.metrics.calibration). Temperature scaling here has an intercept as well (Platt 1999):
+the base rate of the calibration rows need not be that of the model.
 """
 
 from __future__ import annotations
@@ -73,14 +74,26 @@ def shift(p: Floats, group: NDArray[np.int64], prior: float) -> float:
     return moved
 
 
+def bins(p: Floats) -> NDArray[np.int64]:
+    """[n] the bin of each probability: at most ten, of equally many rows, equal probabilities together."""
+    if not len(p):
+        return np.zeros(0, dtype=np.int64)
+    edges = np.unique(np.quantile(p, np.linspace(0, 1, BINS + 1)[1:-1]))
+    return np.unique(np.searchsorted(edges, p, side="left"), return_inverse=True)[1].astype(np.int64)
+
+
 def reliability(p: Floats, truth: Floats) -> list[dict[str, float]]:
-    """For each of ten bins that holds rows: their number, mean probability, and share of true ones."""
-    place = np.minimum((p * BINS).astype(int), BINS - 1)
-    held = [(number, place == number) for number in range(BINS)]
+    """For each bin: its least probability, its rows, their mean probability, and the share of true ones."""
+    place = bins(p)
+    each = [place == number for number in range(int(place.max(initial=-1)) + 1)]
     return [
-        {"bin": number / BINS, "n": int(rows.sum()), "said": float(p[rows].mean()), "found": float(truth[rows].mean())}
-        for number, rows in held
-        if rows.any()
+        {
+            "low": float(p[rows].min()),
+            "n": int(rows.sum()),
+            "said": float(p[rows].mean()),
+            "found": float(truth[rows].mean()),
+        }
+        for rows in each
     ]
 
 
@@ -107,9 +120,9 @@ def plot(p: Floats, truth: Floats, path: Path, title: str) -> None:
 
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    bins, curve = reliability(p, truth), coverage(p, truth)
+    table, curve = reliability(p, truth), coverage(p, truth)
     left.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-    left.plot([b["said"] for b in bins], [b["found"] for b in bins], marker="o")
+    left.plot([b["said"] for b in table], [b["found"] for b in table], marker="o")
     left.set(xlabel="probability said", ylabel="share found", title=f"{title}: ECE {ece(p, truth):.3f}, n = {len(p)}")
     right.plot([c["share"] for c in curve], [c["accuracy"] for c in curve])
     right.set(xlabel="share answered, surest first", ylabel="accuracy", title="coverage")

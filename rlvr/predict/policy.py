@@ -28,7 +28,7 @@ def answered(adapter: Path, context: Context, pairs: Pairs) -> Said:
     """adapter: RUN/adapter, beside the RUN/recipe.yaml that says what it was asked in training. Not calibrated. Errors:
     no recipe there, a run that asked none of the context's tasks, an adapter of another base."""
     from rlvr import policy
-    from rlvr.evaluation.measure import max_tokens
+    from rlvr.evaluation.lengths import max_tokens
 
     path = adapter.parent / "recipe.yaml"
     if not path.is_file():

@@ -21,7 +21,9 @@ from trl import GRPOConfig
 from rlvr import policy
 from rlvr.completions import reference
 from rlvr.evaluation.chunks import unfinished
-from rlvr.evaluation.measure import MAX_TOKENS, measure
+from rlvr.evaluation.harness import Asked
+from rlvr.evaluation.lengths import MAX_TOKENS, max_tokens, training_max_tokens
+from rlvr.evaluation.measure import measure
 from rlvr.evaluation.run import evaluate
 from rlvr.evaluation.subject import Subject, trained
 from rlvr.loading import gather, reward_layer, select, templates
@@ -197,6 +199,7 @@ def test_greedy_samples_and_nonsense_are_refused() -> None:
         ("evaluation.temperature=-1", "give 0"),
         ("evaluation.temperature=.nan", "give 0"),
         ("evaluation.chunk=0", "at least 1"),
+        ("evaluation.max_tokens=0", "at least 1"),
         ("evaluation.budget.tokens=-1", "not negative"),
     ):
         with pytest.raises(Error, match=told):
@@ -205,6 +208,20 @@ def test_greedy_samples_and_nonsense_are_refused() -> None:
 
 def test_the_longest_completion_is_what_trl_takes_it_to_be() -> None:
     assert GRPOConfig.__dataclass_fields__["max_completion_length"].default == MAX_TOKENS
+
+
+def test_an_evaluation_may_be_longer_than_training_and_every_door_uses_the_same_length(
+    questions: list[Question], tmp_path: Path
+) -> None:
+    """A model that thinks at length is cut off at the length of training; its answers are another evaluation's."""
+    bare = load("quickstart", ["grpo={max_steps: 1, per_device_train_batch_size: 4, num_generations: 2}"])
+    assert max_tokens(bare) == training_max_tokens(bare) == MAX_TOKENS
+    longer = recipe("evaluation.max_tokens=40")
+    assert (max_tokens(recipe()), max_tokens(longer), training_max_tokens(longer)) == (12, 40, 12)
+    assert Asked.open("quickstart", [*SMALL, "evaluation.max_tokens=40"]).max_tokens == 40
+    assert measured(Scripted(), longer, questions[:4], tmp_path)["max_tokens"] == 40
+    with pytest.raises(Error, match="max_tokens was 40 and is 12"):
+        measured(Scripted(), recipe(), questions[:4], tmp_path)
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from sklearn import metrics as reference
 
 from rlvr.evaluation import metrics
 from rlvr.evaluation.metrics import bootstrap, calibration, graded, ranking
+from rlvr.oracle import calibration as oracle_calibration
 
 TYPES = ["B cell", "T cell", "monocyte"]
 
@@ -200,3 +201,48 @@ def test_equal_probabilities_share_a_bin():
     )
     assert len(metrics.reliability("perturbation/direction", system)) == 1
     assert metrics.summarise("perturbation/direction", **system, resamples=5)["ece"]["value"] == 0.0
+
+
+def test_one_calibration_error_for_policies_and_oracles():
+    rng = np.random.default_rng(0)
+    said = np.round(rng.beta(2, 5, 300), 2)  # with ties
+    held = (rng.random(300) < said).astype(float)
+    system = metrics.System(
+        labels=["up" if x else "down" for x in held],
+        probabilities=np.column_stack([said, 1 - said]),
+        answers=["up"] * 300,
+        label_names=["up", "down"],
+        readouts=["g"] * 300,
+        clusters=[str(i) for i in range(300)],
+    )
+    found = metrics.summarise("perturbation/direction", **system, resamples=5)["ece"]["value"]
+    assert found == pytest.approx(oracle_calibration.ece(said, held))
+
+
+@pytest.mark.parametrize("right", [0, 1, 2])
+def test_no_interval_leaves_the_range_of_its_metric(right):
+    """Small, extreme systems: the interval of a metric is within the range, that of a difference within its own."""
+    rng = np.random.default_rng(right)
+    labels = rng.choice(["up", "down"], 12).tolist()
+    told = np.array([[1.0, 0.0] if label == "up" else [0.0, 1.0] for label in labels])
+    shares = {0: 1 - told, 1: told, 2: np.full((12, 2), 0.5)}[right]
+
+    def system(probabilities):
+        return metrics.System(
+            labels=labels,
+            probabilities=probabilities,
+            answers=labels,
+            label_names=["up", "down"],
+            readouts=[f"g{i % 3}" for i in range(12)],
+            clusters=[str(i) for i in range(12)],
+        )
+
+    both = metrics.measured("perturbation/direction", {"a": system(shares), "b": system(told)}, 0, 200)
+    for name, found in metrics.intervals(both["a"]).items():
+        if found["low"] is not None:
+            assert (-1 if name == "mcc" else 0) <= found["low"] <= found["high"] <= 1, (name, found)
+    for name, found in metrics.differences(both["a"], both["b"]).items():
+        if found["low"] is not None and name != "mcc":
+            assert -1 <= found["low"] <= found["high"] <= 1, (name, found)
+    ece = metrics.summarise("perturbation/direction", **system(np.full((12, 2), 0.5)), resamples=200)["ece"]
+    assert ece["low"] >= 0

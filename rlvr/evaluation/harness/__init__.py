@@ -13,13 +13,12 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from rlvr.evaluation.lengths import max_tokens
 from rlvr.loading import Templates, gather, reward_layer, select, templates
 from rlvr.prompts import Messages
 from rlvr.recipe import load
 from rlvr.rewards.layer import RewardLayer, Row
 from rlvr.types import Error, Question
-
-LENGTH = 256  # tokens of a completion, where a recipe sets none
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,7 @@ class Asked:
         by_task = templates(read, {question.task for question in questions})
         held_out = select(questions, read.evaluation, split)
         layer = reward_layer(read, by_task)
-        length = int(read.grpo.get("max_completion_length", LENGTH))
-        return cls(recipe, tuple(held_out), by_task, layer, length)
+        return cls(recipe, tuple(held_out), by_task, layer, max_tokens(read))
 
     def messages(self, question: Question) -> Messages:
         """The prompt, as a system and a user turn."""

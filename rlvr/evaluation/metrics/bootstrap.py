@@ -46,13 +46,15 @@ class Interval(TypedDict):
 class Metric:
     """A statistic, what it rests on, and what it means if it has no value. hits: of a metric that counts rows, how
     many it counts in each cluster, for exact paired tests. biased: resamples do not scatter about the value (rows
-    drawn twice make small groups easier), so only their spread is used."""
+    drawn twice make small groups easier), so only their spread is used: they are moved to lie about the value, and
+    `bounds`, the least and the greatest value there can be, keep the interval where the metric can be."""
 
     n: int
     of: Statistic
     undefined: str = "only one label occurs"
     hits: Floats | None = None
     biased: bool = False
+    bounds: tuple[float, float] = (-np.inf, np.inf)
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,13 @@ class Measured:
     draws: Floats
     undefined: str
     hits: Floats | None = None
+    bounds: tuple[float, float] = (-np.inf, np.inf)
 
     def minus(self, other: Measured, undefined: str) -> Measured:
         """The paired difference; it rests on the rows of both."""
         draws = self.draws - other.draws if len(self.draws) == len(other.draws) else np.empty(0)
-        return Measured(self.n, self.value - other.value, draws, undefined)
+        bounds = self.bounds[0] - other.bounds[1], self.bounds[1] - other.bounds[0]
+        return Measured(self.n, self.value - other.value, draws, undefined, bounds=bounds)
 
     def interval(self) -> Interval:
         """The value with its percentile interval; undefined draws are left out and counted."""
@@ -79,7 +83,7 @@ class Measured:
         kept = self.draws[np.isfinite(self.draws)]
         if not len(kept):
             return {"value": self.value, "low": None, "high": None, "n": self.n, "reason": "nothing to resample"}
-        low, high = np.percentile(kept, [2.5, 97.5])
+        low, high = np.clip(np.percentile(kept, [2.5, 97.5]), *self.bounds)
         found: Interval = {"value": self.value, "low": float(low), "high": float(high), "n": self.n}
         if kept.std() > 0:
             found["detectable"] = float(POWER * kept.std())
@@ -155,7 +159,9 @@ def measure(metrics: Mapping[K, Metric], clusters: Clusters, seed: int, resample
         if metrics[name].biased and np.isfinite(joined[name]).any():
             joined[name] += values[name] - np.nanmean(joined[name])
     return {
-        name: Measured(metric.n, values[name], joined.get(name, np.empty(0)), metric.undefined, metric.hits)
+        name: Measured(
+            metric.n, values[name], joined.get(name, np.empty(0)), metric.undefined, metric.hits, metric.bounds
+        )
         for name, metric in metrics.items()
     }
 

@@ -16,8 +16,7 @@ import numpy as np
 
 from rlvr.evaluation.metrics.bootstrap import Clusters, Codes, Floats, Metric, average
 from rlvr.evaluation.metrics.ranking import NO_PROBABILITIES, Rows, checked, nothing
-
-BINS = 10
+from rlvr.oracle.calibration import bins
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,8 @@ class Claims:
         said = table[np.arange(len(table)), label]
         if not len(said):
             return cls(said, said, label, 0)
-        edges = np.unique(np.quantile(said, np.linspace(0, 1, BINS + 1)[1:-1]))
-        _, bins = np.unique(np.searchsorted(edges, said, side="left"), return_inverse=True)
-        return cls(said, (rows.truth == label).astype(np.float64), bins.astype(np.int64), int(bins.max()) + 1)
+        place = bins(said)
+        return cls(said, (rows.truth == label).astype(np.float64), place, int(place.max()) + 1)
 
 
 def calibration_metrics(rows: Rows, probabilities: Floats | None, answers: Sequence[str | None]) -> dict[str, Metric]:
@@ -55,7 +53,7 @@ def calibration_metrics(rows: Rows, probabilities: Floats | None, answers: Seque
     return {
         "brier": average(error, rows.clusters),
         "brier_strict": average(strict, rows.clusters),
-        "ece": Metric(n, _Gap.of(claims, rows.clusters), biased=True),
+        "ece": Metric(n, _Gap.of(claims, rows.clusters), biased=True, bounds=(0.0, 1.0)),
     }
 
 

@@ -122,7 +122,7 @@ def auroc(ranking: Ranking, by_readout: bool = False, informed: Mask | None = No
 def auprc(ranking: Ranking, by_readout: bool = False) -> Metric:
     """Average precision (scikit-learn's, tied rows enter together), pooled or averaged over the readouts with both
     labels. A ranking by chance reaches the share of positives."""
-    return replace(_metric(_AveragePrecision, ranking, by_readout, None), biased=by_readout)
+    return replace(_metric(_AveragePrecision, ranking, by_readout, None), biased=by_readout, bounds=(0.0, 1.0))
 
 
 def _metric(kind: type[_Steps], ranking: Ranking, by_readout: bool, informed: Mask | None) -> Metric:
@@ -245,7 +245,8 @@ def permuted_aurocs(
 def _average(metrics: Sequence[Metric]) -> Metric:
     """The mean of one or two metrics; it rests on as much as the poorer one."""
     n, of = min(metric.n for metric in metrics), partial(_mean, [metric.of for metric in metrics])
-    return Metric(n, of, biased=any(metric.biased for metric in metrics))
+    low, high = zip(*(metric.bounds for metric in metrics), strict=True)
+    return Metric(n, of, biased=any(metric.biased for metric in metrics), bounds=(min(low), max(high)))
 
 
 def _mean(statistics: Sequence[Statistic], weights: Floats) -> Floats:

@@ -50,7 +50,8 @@ def probe(
     if samples < 2:
         raise Error(f"probe: {samples} samples say nothing of how often a question passes; take at least 2")
     temperature = float(recipe.grpo.get("temperature", 1.0))
-    asking = replace(recipe, evaluation=replace(recipe.evaluation, samples=samples, temperature=temperature))
+    as_trained = replace(recipe.evaluation, samples=samples, temperature=temperature, max_tokens=None)
+    asking = replace(recipe, evaluation=as_trained)
     questions = first([question for question in gather(recipe)[1] if question.split == "train"], most)
     by_task = templates(recipe, {question.task for question in questions})
     layer = reward_layer(recipe, by_task)
