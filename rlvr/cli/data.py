@@ -1,4 +1,4 @@
-"""`rlvr data list | pull NAME | show NAME`: where questions come from, on what terms, and what they look like."""
+"""`rlvr data list | pull NAME | show NAME | export RECIPE`: where questions come from, on what terms, how they look."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from itertools import zip_longest
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -140,6 +141,25 @@ class Survey:
             by_task.setdefault(task, []).append([question for *_, question in sorted(few, reverse=True)])
         per_task = [_in_turn(groups) for groups in by_task.values()]
         return _in_turn(per_task)[:n]
+
+
+@app.command("export")
+def export_data(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name or path.")],
+    to: Annotated[Path, typer.Option(help="The file to write, JSON lines: question_id, task, messages.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, dotted: evaluation.questions=100")] = None,
+    final: Annotated[
+        bool, typer.Option("--final", help="The test split; its use counts once answers come back.")
+    ] = False,
+) -> None:
+    """Write the prompts that `rlvr evaluate` would ask, to be answered elsewhere; prints how many.
+
+    The answers, JSON lines of question_id and completion, come back with `rlvr evaluate RECIPE --completions FILE`.
+    """
+    from rlvr.evaluation.prompt_file import write_prompts
+    from rlvr.recipe import load
+
+    print(f"{write_prompts(load(recipe, overrides or []), to, final)} prompts: {to}")
 
 
 def _print_left_out(source: Source) -> None:

@@ -59,7 +59,7 @@ def evaluate(
         bool,
         typer.Option("--reasoning", help="Measure too whether answers rest on thoughts, and thoughts on evidence."),
     ] = False,
-    size: Annotated[str, typer.Option(help="Of the suite: small, standard or full.")] = "small",
+    size: Annotated[str | None, typer.Option(help="Of the suite: small (default), standard or full.")] = None,
     final: Annotated[bool, typer.Option("--final", help="Use the test split; the use is entered in a ledger.")] = False,
 ) -> None:
     """Measure a model, an adapter on it, a served model or saved completions on a recipe's held-out questions."""
@@ -76,9 +76,19 @@ def evaluate(
 
     if server and not model:
         raise Error("--server needs --model, the name of the model there")
+    if key_env and not server:
+        raise Error("--key-env names the key of a server; name the server with --server too")
+    if backend and (server or completions):
+        raise Error("--backend samples on this machine; leave it out with --server or --completions")
+    if partial and not completions:
+        raise Error("--partial is about saved completions; name their file with --completions")
     served = policy.Server(server, asked.model, key_env, concurrency, timeout) if server else None
     if recipe == "suite":
-        return _suite(asked, overrides or [], size, adapter, served, out)
+        unused = {"--completions": completions, "--reasoning": reasoning, "--final": final, "--stage": stage}
+        given = [name for name, value in unused.items() if value]
+        return _suite(asked, overrides or [], given, size or "small", adapter, served, out)
+    if size:
+        raise Error("--size is of the suite; how many questions a recipe asks, evaluation.questions=N says")
     named: dict[str, Any] = {
         "server": served,
         "completions": completions,
@@ -92,12 +102,18 @@ def evaluate(
 
 
 def _suite(
-    shared: Recipe, overrides: list[str], size: str, adapter: Path | None, served: Server | None, out: Path
+    shared: Recipe,
+    overrides: list[str],
+    unused: list[str],
+    size: str,
+    adapter: Path | None,
+    served: Server | None,
+    out: Path,
 ) -> None:
     from rlvr.evaluation import suite
     from rlvr.evaluation.subject import chosen
 
-    suite.refuse(overrides)
+    suite.refuse(overrides, unused)
     suite.run(suite.Suite.load(), size, shared, chosen(shared, adapter, served, None), out)
     print((out / "suite.md").read_text())
     print(f"radar: {out / 'suite.svg'}; for a leaderboard: {out / 'suite.json'}")

@@ -30,7 +30,7 @@ from rlvr.files import aside
 from rlvr.loading import reward_layer, templates
 from rlvr.recipe import Recipe, load
 from rlvr.rewards.layer import OWN_COLUMNS, RewardLayer
-from rlvr.rollouts import BATCH, rows
+from rlvr.rollouts import BATCH, require_file, rows
 from rlvr.types import Error, Question
 
 EXAMPLES = 3  # of each verifier's changed verdicts
@@ -100,9 +100,8 @@ def _scored(
 
 
 def _files(saved: Path) -> list[Path]:
-    if saved.is_file():
-        if saved.suffix not in (".parquet", ".jsonl"):
-            raise Error(f"{saved}: rollouts are read from .parquet or .jsonl files, or from a run's folder")
+    if not saved.is_dir():
+        require_file(saved, "rollouts")
         return [saved]
     found = [file for part in ("rollouts", "evaluations") for file in sorted((saved / part).glob("*.parquet"))]
     if not found:

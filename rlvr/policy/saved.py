@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rlvr.policy.slot import Answered
-from rlvr.rollouts import rows
+from rlvr.rollouts import require_file, rows
 from rlvr.types import Error, Question
 
 SHOWN = 3  # ids that an error names
@@ -32,8 +32,7 @@ class SavedCompletions:
     """
 
     def __init__(self, file: Path, questions: Sequence[Question], labels: Iterable[str], partial: bool = False) -> None:
-        if not file.is_file() or file.suffix not in (".jsonl", ".parquet"):
-            raise Error(f"--completions {file}: completions are read from a .jsonl or .parquet file")
+        require_file(file, "--completions")
         self.file = file
         columns = {f"p/{label}": label for label in dict.fromkeys(labels)}
         asked, strange, twice = {q.id for q in questions}, Counter[str](), Counter[str]()
@@ -72,9 +71,9 @@ def _answered(row: Mapping[str, Any], columns: Mapping[str, str], file: Path) ->
     valid = all(isinstance(share, float | int) and 0 <= share <= 1 for share in shares.values())
     if shares and not (valid and math.isclose(sum(shares.values()), 1, abs_tol=1e-3)):
         raise Error(f"{file}: question {row['question_id']}: probabilities {shares} are no shares that sum to 1")
-    tokens, finished = row.get("tokens"), row.get("finished")
+    tokens = row.get("tokens")
     count = int(tokens) if isinstance(tokens, int | float) and math.isfinite(tokens) and tokens >= 0 else None
-    return Answered(row["completion"], True if finished is None else bool(finished), shares, count)
+    return Answered(row["completion"], row.get("finished", True), shares, count)
 
 
 def _refuse(counts: Mapping[str, int], file: Path, what: str, remedy: str) -> None:

@@ -17,13 +17,16 @@ import pandas as pd
 import pytest
 import yaml
 from trl import GRPOConfig
+from typer.testing import CliRunner
 
 from rlvr import policy
+from rlvr.cli import app
 from rlvr.completions import reference
 from rlvr.evaluation.chunks import unfinished
 from rlvr.evaluation.harness import Asked
 from rlvr.evaluation.lengths import MAX_TOKENS, max_tokens, training_max_tokens
 from rlvr.evaluation.measure import measure
+from rlvr.evaluation.prompt_file import write_prompts
 from rlvr.evaluation.run import evaluate
 from rlvr.evaluation.subject import Subject, trained
 from rlvr.loading import gather, reward_layer, select, templates
@@ -312,7 +315,9 @@ def write(tmp_path: Path) -> Write:
     return lines
 
 
-def test_saved_completions_must_be_those_that_are_asked_for(questions: list[Question], write: Write) -> None:
+def test_saved_completions_must_be_those_that_are_asked_for(
+    questions: list[Question], write: Write, tmp_path: Path
+) -> None:
     good = [{"question_id": q.id, "completion": reference("so", "up")} for q in questions]
     labels = ["none", "up", "down"]
 
@@ -332,8 +337,86 @@ def test_saved_completions_must_be_those_that_are_asked_for(questions: list[Ques
         with pytest.raises(Error, match=told) as caught:
             opened(bad)
         assert "\n" not in str(caught.value)
-    with pytest.raises(Error, match=r"a \.jsonl or \.parquet file"):
-        policy.SavedCompletions(Path("nowhere.jsonl"), questions, labels)
+    folder = tmp_path / "folder.jsonl"
+    folder.mkdir()
+    (tmp_path / "table.csv").touch()
+    for path, told in (
+        (tmp_path / "nowhere.jsonl", "there is no such file"),
+        (tmp_path / "nowhere.csv", "there is no such file"),
+        (folder, "is a folder"),
+        (tmp_path / "table.csv", r"are read from \.parquet or \.jsonl files"),
+    ):
+        with pytest.raises(Error, match=told):
+            policy.SavedCompletions(path, questions, labels)
+
+
+def test_a_null_end_means_the_same_to_score_and_evaluate(questions: list[Question], tmp_path: Path) -> None:
+    """`finished` that is null or missing: the completion ended by itself. Anything but a truth value is refused."""
+    from rlvr.evaluation.rescore import rescore
+
+    texts = [{"question_id": q.id, "completion": reference("so", "up")} for q in questions]
+    ends: list[Any] = [None, True, False, *[None] * (len(texts) - 3)]
+    table = pd.DataFrame(texts).assign(finished=pd.Series(ends, dtype=object))
+    lines = [json.dumps({**row, "finished": end}) for row, end in zip(texts, ends, strict=True)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    table.to_parquet(tmp_path / "a.parquet")
+    asked = recipe()
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(asked.to_dict()))
+    for file in (tmp_path / "a.jsonl", tmp_path / "a.parquet"):
+        evaluate(asked, None, tmp_path / file.name[2:], final=False, completions=file)
+        rescore(file, [], str(tmp_path / "recipe.yaml"), tmp_path / "scored.parquet")
+        told = rows(tmp_path / file.name[2:]).set_index("question_id")["finished"]
+        scored = pd.read_parquet(tmp_path / "scored.parquet").set_index("question_id")["finished"]
+        for one in (told, scored):
+            assert one[[q.id for q in questions]].tolist() == [True, True, False, *[True] * (len(texts) - 3)]
+    for column, fault in (
+        ({"finished": ["yes"] * len(texts)}, "finished must be true or false"),
+        ({"question_id": [[q.id] for q in questions]}, "question_id holds a list"),
+    ):
+        table.assign(**column).to_parquet(tmp_path / "bad.parquet")
+        with pytest.raises(Error, match=fault):
+            evaluate(asked, None, tmp_path / "bad", final=False, completions=tmp_path / "bad.parquet")
+        with pytest.raises(Error, match=fault):
+            rescore(tmp_path / "bad.parquet", [], str(tmp_path / "recipe.yaml"), tmp_path / "scored.parquet")
+
+
+def test_prompts_go_out_and_answers_come_back(questions: list[Question], tmp_path: Path) -> None:
+    """`rlvr data export`, answers made elsewhere from nothing but that file, `rlvr evaluate --completions`."""
+    out, template = CliRunner(), templates(recipe(), {TASK})[TASK]
+    file = tmp_path / "prompts.jsonl"
+    told = out.invoke(app, ["data", "export", "quickstart", "--to", str(file), *SMALL])
+    assert told.exit_code == 0 and "24 prompts" in told.output
+    prompts = [json.loads(line) for line in file.read_text().splitlines()]
+    assert {row["question_id"]: row["messages"] for row in prompts} == {q.id: template.render(q) for q in questions}
+    assert {row["task"] for row in prompts} == {TASK}
+    answers = [
+        {"question_id": row["question_id"], "completion": reference("so", template.word("up"))} for row in prompts
+    ]
+    (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, answers)))
+    document = evaluate(recipe(), None, tmp_path / "out", final=False, completions=tmp_path / "answers.jsonl")
+    share = sum(q.truth["answer"] == "up" for q in questions) / len(questions)
+    assert document["before"][TASK]["accuracy"]["value"] == pytest.approx(share)
+    with pytest.raises(Error, match=r"ends in \.jsonl"):
+        write_prompts(recipe(), tmp_path / "prompts.csv")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["suite", "--completions", "a.jsonl"], "does not take --completions"),
+        (["suite", "--completions", "a.jsonl", "--partial"], "does not take --completions"),
+        (["suite", "--final", "--reasoning"], "does not take --reasoning, --final"),
+        (["suite", "--stage", "after"], "does not take --stage"),
+        (["suite", "--partial"], "--partial is about saved completions"),
+        (["quickstart", "--partial"], "--partial is about saved completions"),
+        (["quickstart", "--size", "full"], "--size is of the suite"),
+        (["quickstart", "--key-env", "KEY"], "--key-env names the key of a server"),
+        (["quickstart", "--completions", "a.jsonl", "--backend", "vllm"], "--backend samples on this machine"),
+    ],
+)
+def test_no_option_is_left_unused_without_a_word(options: list[str], told: str, tmp_path: Path) -> None:
+    with pytest.raises(Error, match=told):
+        CliRunner().invoke(app, ["evaluate", *options, "--out", str(tmp_path)], catch_exceptions=False)
 
 
 def test_leaving_out_answers_raises_no_score(questions: list[Question], write: Write, tmp_path: Path) -> None:

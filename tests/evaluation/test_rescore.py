@@ -269,7 +269,8 @@ def test_files_that_hold_no_rollouts_are_named(run, tmp_path) -> None:
         ("broken.parquet", "is no Parquet file, or a broken one"),
         ("table.csv", r"are read from \.parquet or \.jsonl files"),
         ("empty", "holds no rollouts"),
-        ("absent", "holds no rollouts"),
+        ("absent", "there is no such file"),
+        ("absent.csv", "there is no such file"),
     ):
         with pytest.raises(Error, match=told):
             rescore.rescore(tmp_path / name, [], recipe, tmp_path / "out.parquet")

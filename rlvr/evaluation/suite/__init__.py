@@ -66,8 +66,14 @@ class Suite:
         return cls(read["version"], read["sizes"], entries)
 
 
-def refuse(overrides: Sequence[str]) -> None:
-    """Errors: an override of what the suite itself sets."""
+def refuse(overrides: Sequence[str], options: Sequence[str] = ()) -> None:
+    """Errors: an override of what the suite itself sets; options of the command that only the evaluation
+    of one recipe has."""
+    if options:
+        raise Error(
+            f"the suite does not take {', '.join(options)}: it asks a model itself, on validation questions of many "
+            "recipes; name the model with --model, --adapter or --server, or evaluate one recipe"
+        )
     for override in overrides:
         key = override.partition("=")[0]
         if key.split(".")[0] in ("source", "verifiers", "prompt", "evaluation") and key not in ASKING:
