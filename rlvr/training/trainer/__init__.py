@@ -24,6 +24,7 @@ from rlvr.training.trainer.dynamic_sampling import DynamicSampling
 from rlvr.training.trainer.order import Order
 from rlvr.training.trainer.patches import engine_options
 from rlvr.training.trainer.resume import Resuming
+from rlvr.training.trainer.shared_prefix import SharedPrefix
 from rlvr.training.trainer.sync import BaseUnchanged
 
 # Seconds of a micro-step, logged as time/<part>. The rest of it is time/update (forward and backward), and what passes
@@ -31,7 +32,7 @@ from rlvr.training.trainer.sync import BaseUnchanged
 PARTS = ("sync", "generate", "verify", "write")
 
 
-class Trainer(Resuming, DynamicSampling):
+class Trainer(Resuming, DynamicSampling, SharedPrefix):
     """trl.GRPOTrainer whose rewards come from a RewardLayer and whose rollouts are kept."""
 
     def __init__(self, recipe: Recipe, layer: RewardLayer, rollouts: Path, **options: Any) -> None:
