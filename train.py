@@ -17,6 +17,7 @@ from rlvr.training.trainer.ranks import together
 from rlvr.training.trainer.stop import exit_on_sigterm
 from rlvr.training.watch.callbacks import Stopped
 from rlvr.types import Error
+from rlvr.yaml_file import each_once
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     exit_on_sigterm()
 
-    recipe = load(options.config, options.overrides)
+    recipe = load(options.config, each_once(options.overrides))
     run = Run(recipe)
     run.evaluate("before")
     run.warm_start()

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import yaml
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from rlvr.answers import Answers
 from rlvr.answers import build as build_answers
 from rlvr.plugins import folders
 from rlvr.types import Error, Question, suggest
+from rlvr.yaml_file import Strings, parse, read_text
 
 Messages = list[dict[str, str]]
 _ENV = ImmutableSandboxedEnvironment(
@@ -93,14 +93,10 @@ def own(named: str | Iterable[str]) -> dict[str, Template]:
 
 def _read(path: Path) -> Template:
     digest = sha256(path.read_bytes()).hexdigest()
-    pieces = path.read_text(encoding="utf-8").split("---\n", 2)
+    pieces = read_text(path, f"prompt {path}").split("---\n", 2)
     if len(pieces) != 3 or pieces[0].strip():
         raise Error(f"prompt {path}: must open with a head between two lines of ---")
-    try:
-        # Every scalar stays a string: YAML would read the words yes and no as true and false.
-        head: Any = yaml.load(pieces[1], Loader=yaml.BaseLoader)
-    except yaml.YAMLError as error:
-        raise Error(f"prompt {path}: the head is not YAML: {' '.join(str(error).split())}") from error
+    head: Any = parse(pieces[1], f"prompt {path}: the head", Strings)
     if not isinstance(head, dict) or not {"task", "version", "answers"} <= head.keys():
         raise Error(f"prompt {path}: the head needs task, version and answers")
     answers = build_answers(head["answers"], f"prompt {path}")

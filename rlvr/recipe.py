@@ -10,39 +10,28 @@ switch) may not be set again inside them.
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import yaml
+from pydantic import Field
 
-from rlvr.options import build
+from rlvr.options import build, typed
 from rlvr.plugins import load as load_plugin
 from rlvr.schedules import Schedule
 from rlvr.source import Source
 from rlvr.types import Error, suggest
 from rlvr.verifier import Verifier
-
-T = TypeVar("T")
-
-
-class _Yaml(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-5 as a string, and TRL would take it; here it is a number, as in YAML 1.2. A date is text."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:timestamp"]
-        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_Yaml.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), list("-+0123456789")
-)
+from rlvr.yaml_file import read_mapping, set_values
 
 BUILT_IN = Path(__file__).parent / "recipes"
+Count = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+Above0 = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+Whole = Annotated[int, Field(ge=0)]
 TOP = {  # keys of trl's configurations -> where a recipe sets them
     "seed": "seed",
     "data_seed": "seed",
@@ -50,6 +39,35 @@ TOP = {  # keys of trl's configurations -> where a recipe sets them
     "report_to": "report_to",
     "use_vllm": "vllm.enabled",
     "reward_weights": "verifiers",
+}
+NUMBERS: dict[str, Any] = {  # of trl's configurations, what TRL takes and fails on later, if at all; so does text
+    "max_steps": Annotated[int, Field(ge=-1)],
+    "num_train_epochs": NotNegative,
+    "learning_rate": NotNegative,
+    "warmup_steps": NotNegative | None,
+    "weight_decay": NotNegative,
+    "max_grad_norm": NotNegative,
+    "logging_steps": Above0,
+    "save_steps": Above0,
+    "save_total_limit": Count | None,
+    "ddp_timeout": Count,
+    "per_device_train_batch_size": Count,
+    "gradient_accumulation_steps": Count,
+    "generation_batch_size": Count | None,
+    "steps_per_generation": Count | None,
+    "num_generations": Count,
+    "num_iterations": Count,
+    "max_completion_length": Count | None,
+    "max_length": Count | None,
+    "temperature": Above0,
+    "top_p": PositiveShare,
+    "top_k": Whole | None,
+    "beta": NotNegative,
+    "epsilon": NotNegative,
+    "epsilon_high": NotNegative | None,
+    "vllm_max_model_length": Count | None,
+    "vllm_gpu_memory_utilization": PositiveShare,
+    "vllm_tensor_parallel_size": Count,
 }
 
 
@@ -72,13 +90,12 @@ class Budget:
     """What `rlvr evaluate` may spend before it stops with what it has; the same command with more goes on. Questions
     come in the order of a hash of their ids, so that those asked are a random sample of all."""
 
-    questions: int | None = None
-    tokens: int | None = None  # of completions, never exceeded: what might is not asked
-    minutes: float | None = None  # of this command; looked at between two chunks
+    questions: Whole | None = None
+    tokens: Whole | None = None  # of completions, never exceeded: what might is not asked
+    minutes: NotNegative | None = None  # of this command; looked at between two chunks
 
-    def __post_init__(self) -> None:
-        if any(most is not None and most < 0 for most in (self.questions, self.tokens, self.minutes)):
-            raise Error("recipe: evaluation.budget: give numbers that are not negative, or null for no limit")
+
+Stage = Literal["before", "warm_start", "after"]
 
 
 @dataclass(frozen=True)
@@ -86,23 +103,18 @@ class Evaluation:
     """What is measured before, between and after training."""
 
     split: Literal["train", "validation"] = "validation"  # the test split needs `rlvr evaluate --final`
-    questions: int | None = None  # at most so many, by hash order; None: all of the split
+    questions: Count | None = None  # at most so many, by hash order; None: all of the split
     panel: str | None = None  # a committed panel instead: see data/panels.tsv
-    batch_size: int = 32
-    resamples: int = 2000  # bootstrap resamples over perturbations
-    stages: tuple[str, ...] = ("before", "warm_start", "after")
-    temperature: float = 0.0  # 0: greedy
-    samples: int = 1  # completions of each question
-    max_tokens: int | None = None  # of a completion; None: as in training. A model that thinks at length needs more
-    chunk: int | None = None  # questions between two saves; None: four batches, with vLLM 2048 completions
+    batch_size: Count = 32
+    resamples: Count = 2000  # bootstrap resamples over perturbations
+    stages: tuple[Stage, ...] = ("before", "warm_start", "after")
+    temperature: NotNegative = 0.0  # 0: greedy
+    samples: Count = 1  # completions of each question
+    max_tokens: Count | None = None  # of a completion; None: as in training. A model that thinks at length needs more
+    chunk: Count | None = None  # questions between two saves; None: four batches, with vLLM 2048 completions
     budget: Budget = Budget()
 
     def __post_init__(self) -> None:
-        given = (self.samples, self.chunk, self.batch_size, self.max_tokens)
-        if any(number is not None and number < 1 for number in given):
-            raise Error("recipe: evaluation: samples, chunk, batch_size and max_tokens must be at least 1")
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise Error(f"recipe: evaluation.temperature is {self.temperature}; give 0 (greedy) or more")
         if self.samples > 1 and not self.temperature:
             raise Error("recipe: evaluation.samples above 1 needs a temperature above 0: greedy ones are all the same")
 
@@ -113,12 +125,8 @@ class Alarm:
     rlvr.training.watch.alarms."""
 
     limit: float
-    patience: int
+    patience: Count
     action: Literal["warn", "lower_rate", "stop", "none"] = "warn"
-
-    def __post_init__(self) -> None:
-        if self.patience < 1:
-            raise Error(f"recipe: watch: patience must be at least 1 step, not {self.patience}")
 
 
 @dataclass(frozen=True)
@@ -135,12 +143,8 @@ class Watch:
     gradient: Alarm = Alarm(10.0, 5)  # above: norm of the gradient before it is clipped
     reward: Alarm = Alarm(0.5, 10)  # below: mean reward of ten steps, as a share of the best such mean
     not_finite: Alarm = Alarm(0, 1, "stop")  # above: how many of loss and gradient norm are infinite or no number
-    monitors_every: int = 50  # training steps between two readings of the hacking monitors
-    floor: float = 0.1  # lower_rate halves the learning rate, never below this share of grpo.learning_rate
-
-    def __post_init__(self) -> None:
-        if self.monitors_every < 1 or not 0 < self.floor <= 1:
-            raise Error("recipe: watch: monitors_every must be at least 1, and floor above 0 and at most 1")
+    monitors_every: Count = 50  # training steps between two readings of the hacking monitors
+    floor: PositiveShare = 0.1  # lower_rate halves the learning rate, never below this share of grpo.learning_rate
 
 
 @dataclass(frozen=True)
@@ -151,8 +155,8 @@ class Learning:
     pool: str | None = None  # pass rates, as `rlvr probe` writes them
     keep: tuple[float, ...] = (0.0, 1.0)  # the lowest and the highest pass rate of the questions that GRPO asks
     curriculum: Mapping[str, Any] = field(default_factory=dict)  # training step -> share of these, easiest first
-    rounds: int = 0  # how often groups without spread are replaced before a batch trains as it is
-    spread: float = 0.0  # the difference between a group's best and worst reward that is none yet
+    rounds: Whole = 0  # how often groups without spread are replaced before a batch trains as it is
+    spread: NotNegative = 0.0  # the difference between a group's best and worst reward that is none yet
     rationales: str | None = None  # what `rlvr probe` wrote: the warm start learns the best that passed
     rename: bool = False  # the warm start deals gene names anew: they say nothing of unseen genes, the evidence does
     critic: str | None = None  # one of the verifiers: the warm start leaves out what it would answer otherwise
@@ -163,8 +167,6 @@ class Learning:
             raise Error(f"recipe: learning.keep is {list(self.keep)}; give two pass rates in order, as in [0.1, 0.9]")
         if self.pool is None and (self.keep != (0.0, 1.0) or self.curriculum):
             raise Error("recipe: learning.keep and learning.curriculum need learning.pool; `rlvr probe` makes the file")
-        if self.rounds < 0 or self.spread < 0:
-            raise Error("recipe: learning.rounds and learning.spread must be at least 0")
         if self.answer_weight < 1:
             raise Error(f"recipe: learning.answer_weight is {self.answer_weight:g}; it must be at least 1")
         if self.rationales and (self.rename or self.critic):
@@ -200,12 +202,12 @@ class Recipe:
     evaluation: Evaluation = Evaluation()
     learning: Learning = Learning()
     watch: Watch = Watch()
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # what NumPy takes
     output_dir: str = "runs/run"
     report_to: str = "tensorboard"
     allow_leak: str = ""  # why training may know what is held out (`rlvr data audit`); it stands on the report
-    max_error_rate: float = 0.02  # share of completions a verifier may fail on before the run stops
-    deadline: float | None = 120.0  # seconds a batch of verdicts may take before its worker is killed; null: no worker
+    max_error_rate: Share = 0.02  # share of completions a verifier may fail on before the run stops
+    deadline: Above0 | None = 120.0  # seconds a batch of verdicts may take before its worker is killed; null: no worker
 
     def __post_init__(self) -> None:
         for section in ("sft", "grpo"):
@@ -213,6 +215,10 @@ class Recipe:
                 raise Error(f"recipe: {section}.{key} is set by `{TOP[key]}` at the top; remove it from {section}")
         if self.learning.curriculum and ("shuffle_dataset" in self.grpo or not self.grpo.get("max_steps")):
             raise Error("recipe: learning.curriculum orders all steps: set grpo.max_steps, remove grpo.shuffle_dataset")
+        for section in ("sft", "grpo"):
+            for key, value in getattr(self, section).items():
+                if key in NUMBERS:
+                    typed(value, NUMBERS[key], f"recipe: {section}.{key}")
         if not self.sources or any("name" not in source for source in self.sources):
             raise Error("recipe: source needs a name, for example `source: {name: tcell_cytokines}`")
         if not self.verifiers:
@@ -241,7 +247,7 @@ class Recipe:
                 raise Error(f"recipe: verifiers.{name}.gate must be true or false, not {gate!r}")
             plugin = load_plugin("verifiers", str(options.pop("verifier", name)), Verifier)
             schedule = Schedule.parse(weight, f"recipe: verifiers.{name}.weight")
-            opened[name] = (build(plugin, options, f"verifier {name}"), schedule, gate)
+            opened[name] = (build(plugin, options, f"verifier {name}", ("weight", "gate", "verifier")), schedule, gate)
         return opened
 
 
@@ -249,7 +255,7 @@ def _opened(values: dict[str, Any]) -> tuple[Source, int | None]:
     name, most = str(values.pop("name")), values.pop("questions", None)
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
         raise Error(f"recipe: source {name}: questions must be a whole number of at least 1, not {most!r}")
-    return build(load_plugin("data", name, Source), values, f"source {name}"), most
+    return build(load_plugin("data", name, Source), values, f"source {name}", ("name", "questions")), most
 
 
 def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -260,11 +266,10 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     if not path.is_file():
         known = sorted(p.stem for p in BUILT_IN.glob("*.yaml"))
         raise Error(f"no recipe {name_or_path!r}{suggest(name_or_path, known)}; known: {', '.join(known)}")
-    values = _read(path)
+    values = read_mapping(path, f"recipe {path}")
     if "extends" in values:
         values = _extended(values, path)
-    for override in overrides:
-        _override(values, override)
+    set_values(values, overrides)
     values.setdefault("output_dir", f"runs/{path.stem}")
     return build(Recipe, values, f"recipe {path.name}")
 
@@ -272,35 +277,13 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
 def _extended(values: dict[str, Any], path: Path) -> dict[str, Any]:
     """`extends: NAME` takes every key from that recipe, beside this one or built in, which is not given here."""
     name = str(values["extends"])
-    found = next((f for folder in (path.parent, BUILT_IN) if (f := folder / f"{name}.yaml").is_file()), None)
-    if found is None:
+    file = next((f for folder in (path.parent, BUILT_IN) if (f := folder / f"{name}.yaml").is_file()), None)
+    if file is None:
         raise Error(f"recipe {path}: extends {name!r}, which is no recipe beside it or built in")
-    base = _read(found)
+    base = read_mapping(file, f"recipe {file}")
     if "extends" in base:
         raise Error(f"recipe {path}: extends {name!r}, which extends another; name that one, or write the keys out")
     return base | {key: value for key, value in values.items() if key != "extends"}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Yaml)  # a SafeLoader
-    except yaml.YAMLError as error:
-        raise Error(f"recipe {path}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise Error(f"recipe {path}: must be a mapping of keys to values")
-    return values
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    dotted, mark, text = override.partition("=")
-    if not mark or not dotted:
-        raise Error(f"override {override!r}: write key=value, for example grpo.max_steps=5")
-    *parents, last = dotted.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise Error(f"override {override!r}: {parent} is not a section")
-    values[last] = yaml.load(text, _Yaml)
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 
 from rlvr import plugins, prompts
@@ -26,6 +25,7 @@ from rlvr.prompts import Template
 from rlvr.source import Source
 from rlvr.types import SPLITS, Error, Question
 from rlvr.verifier import Verifier
+from rlvr.yaml_file import each_once, set_values
 
 app = typer.Typer(help="Sources of questions.", no_args_is_help=True)
 
@@ -257,12 +257,8 @@ def _interval(found: Mapping[str, Any]) -> str:
 
 def _opened(name: str, options: Sequence[str]) -> Source:
     """A source with its options, given as key=value."""
-    values = {}
-    for option in options:
-        key, mark, text = option.partition("=")
-        if not mark:
-            raise Error(f"option {option!r}: write key=value, for example evidence=3")
-        values[key] = yaml.safe_load(text)
+    values: dict[str, Any] = {}
+    set_values(values, each_once(list(options)))
     return build(plugins.load("data", name, Source), values, f"source {name}")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlvr.cli.printing import Json
+from rlvr.yaml_file import each_once
 
 if TYPE_CHECKING:
     from rlvr.training.doctor.examination import Diagnosis
@@ -17,7 +18,9 @@ GIB = 1024**3
 
 def doctor(
     recipe: Annotated[str, typer.Argument(help="A recipe's name or path.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, dotted: grpo.max_steps=20")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(callback=each_once, help="key=value, dotted: grpo.max_steps=20")
+    ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes that `accelerate launch` will start.")] = 1,
     ask: Annotated[int, typer.Option(min=0, help="Put so many questions to the untrained model (loads it).")] = 0,
     as_json: Json = False,

@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
+from rlvr.yaml_file import each_once
+
 
 def harness(
     recipe: Annotated[str, typer.Argument(help="A recipe's name or path.")],
     to: Annotated[Path, typer.Option(help="The folder to write; its name is the package's.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, dotted: source.evidence=4")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(callback=each_once, help="key=value, dotted: source.evidence=4")
+    ] = None,
 ) -> None:
     """Write a recipe's tasks as a package for PrimeIntellect's verifiers (inspect_ai needs none: see the README)."""
     from rlvr.evaluation.harness.package import package

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from rlvr.types import Error
+from rlvr.yaml_file import each_once
 
 
 def launch(
@@ -14,7 +15,9 @@ def launch(
     topology: Annotated[
         str, typer.Option(help="ddp:N, fsdp2:N, zero2:N, zero3:N, vllm-server:T+V or slurm:NODESxGPUS.")
     ],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, dotted: grpo.max_steps=20")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(callback=each_once, help="key=value, dotted: grpo.max_steps=20")
+    ] = None,
     printing: Annotated[bool, typer.Option("--print", help="Print the commands; nothing is started.")] = False,
 ) -> None:
     """Print the exact commands for a topology; starts nothing and writes nothing."""

@@ -9,12 +9,15 @@ from typing import Annotated
 import typer
 
 from rlvr.cli.printing import Json
+from rlvr.yaml_file import each_once
 
 
 def probe(
     recipe: Annotated[str, typer.Argument(help="A recipe's name or path.")],
     out: Annotated[Path, typer.Option(help="The folder to write probe.parquet and every completion into.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, dotted: model=MODEL seed=1")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(callback=each_once, help="key=value, dotted: model=MODEL seed=1")
+    ] = None,
     samples: Annotated[int, typer.Option(help="Completions of each question.")] = 8,
     questions: Annotated[int | None, typer.Option(help="At most so many, by hash order; default: all.")] = None,
     adapter: Annotated[Path | None, typer.Option(help="The LoRA adapter to put on the recipe's model.")] = None,

@@ -13,6 +13,7 @@ import typer
 
 from rlvr.cli.printing import Json, print_rows
 from rlvr.types import Error
+from rlvr.yaml_file import each_once
 
 if TYPE_CHECKING:
     from rlvr.policy import Server
@@ -40,7 +41,9 @@ class Stage(Enum):
 def evaluate(
     recipe: Annotated[str, typer.Argument(help="A recipe's name or path; `suite`: the unified benchmark.")],
     out: Annotated[Path, typer.Option(help="The folder to write rows and report.json into.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, dotted: evaluation.questions=100")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(callback=each_once, help="key=value, dotted: evaluation.questions=100")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Not the recipe's: folder, hub or served name.")] = None,
     adapter: Annotated[Path | None, typer.Option(help="The LoRA adapter to put on the model.")] = None,
     backend: Annotated[Backend | None, typer.Option(help="How to sample here; default: the recipe's.")] = None,

@@ -199,11 +199,11 @@ def test_samples_are_rows_and_each_chunk_has_its_seed(questions: list[Question],
 def test_greedy_samples_and_nonsense_are_refused() -> None:
     for override, told in (
         ("evaluation.samples=4", "needs a temperature"),
-        ("evaluation.temperature=-1", "give 0"),
-        ("evaluation.temperature=.nan", "give 0"),
+        ("evaluation.temperature=-1", "temperature must be at least 0, not -1"),
+        ("evaluation.temperature=.nan", "temperature must be a finite number, not nan"),
         ("evaluation.chunk=0", "at least 1"),
         ("evaluation.max_tokens=0", "at least 1"),
-        ("evaluation.budget.tokens=-1", "not negative"),
+        ("evaluation.budget.tokens=-1", "budget: tokens must be at least 0, not -1"),
     ):
         with pytest.raises(Error, match=told):
             recipe(override)

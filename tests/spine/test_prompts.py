@@ -160,7 +160,7 @@ def test_words_that_yaml_takes_for_truth_values_stay_words(tmp_path):
         ("# system\nx\n# user\ny", "---\n- a\n---\n", "needs task, version and answers"),
         ("# system\nx\n# user\ny", "---\ntask: x\nversion: 1\nanswers: [up]\n---\n", "must map each allowed word"),
         ("# system\nx\n# user\ny", "---\ntask: x\nversion: 1\nanswers: {}\n---\n", "must map each allowed word"),
-        ("# system\nx\n# user\ny", "---\ntask: [x\n---\n", "not YAML"),
+        ("# system\nx\n# user\ny", "---\ntask: [x\n---\n", "not valid YAML"),
         ("# user\ny", HEAD, "a line '# system'"),
         ("# system\ny", HEAD, "then a line '# user'"),
         ("# system\ny ## user\nz", HEAD, "then a line '# user'"),
