@@ -51,7 +51,8 @@ def gather(recipe: Recipe) -> tuple[list[Source], list[Question]]:
     """The recipe's sources, and all their questions in a fixed order.
 
     A source's `questions` caps its training questions, taken by hash, so that one large source does not drown the
-    others. Errors: two questions of one id, a source without training questions.
+    others. Errors: two questions of one id, a source without training questions, a true answer that the prompt of its
+    task does not allow.
     """
     sources, gathered = [], []
     for source, most in recipe.open_sources():
@@ -66,7 +67,18 @@ def gather(recipe: Recipe) -> tuple[list[Source], list[Question]]:
     twice = next((name for name, count in Counter(q.id for q in gathered).items() if count > 1), None)
     if twice is not None:
         raise Error(f"question {twice} comes twice; name each source of the recipe once, or mend its ids")
+    check_answers(gathered, prompts.own(recipe.prompt))
     return sources, gathered
+
+
+def check_answers(questions: Iterable[Question], own: Templates) -> None:
+    """Error at the first question whose true answer its prompt, of `own` or the task's, does not allow."""
+    by_task: dict[str, Template | None] = dict(own)
+    for question in questions:
+        if question.task not in by_task:
+            by_task[question.task] = prompts.find(question.task)
+        if (template := by_task[question.task]) is not None:
+            template.check(question)
 
 
 def first(questions: Sequence[Question], most: int | None) -> list[Question]:

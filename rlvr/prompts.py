@@ -62,6 +62,20 @@ class Template:
             said = error.message if isinstance(error, jinja2.TemplateError) else repr(error)
             raise Error(f"prompt {self.path}: question {question.id}: {said}") from error
 
+    def check(self, question: Question) -> None:
+        """Error where a question's true answer is none that this prompt allows: no completion could be right."""
+        answer = question.truth.get("answer")
+        if labels := list(self.answers.words(question.fields).values()):
+            fits = answer in labels
+        else:
+            try:
+                fits = self.answers.read(self.answers.write(answer), question.fields) is not None
+            except (TypeError, ValueError, AttributeError):  # not of the type that is written, a text for a number
+                fits = False
+        if not fits:
+            allowed = f"it allows {', '.join(labels)}{suggest(str(answer), labels)}" if labels else "see its head"
+            raise Error(f"question {question.id}: prompt {self.path.name} has no answer {answer!r}; {allowed}")
+
     def word(self, value: Any) -> str:
         """What stands between the tags for a label, or for another value of `truth["answer"]`."""
         try:
@@ -83,6 +97,12 @@ def load(name: str) -> Template:
             return _read(path)
     known = sorted({str(p.relative_to(f).with_suffix("")) for f in folders("prompts") for p in f.rglob("*.md")})
     raise Error(f"no prompt {name!r}{suggest(name, known)}; known: {', '.join(known)}")
+
+
+def find(task: str) -> Template | None:
+    """The template of a task; None for a task that a package brought, whose prompt its recipes name."""
+    places = [path for folder in folders("prompts") if (path := folder / f"{task}.md").is_file()]
+    return _read(places[0]) if places else None
 
 
 def own(named: str | Iterable[str]) -> dict[str, Template]:

@@ -105,6 +105,8 @@ class Survey:
         self.rows += 1
         self.first.setdefault(question.task, question)
         template = self.template(question.task)
+        if template is not None:
+            template.check(question)
         label = _label(question, template)
         self._labels.setdefault((question.task, question.split), Counter())[label] += 1
         if question.split == "train":
@@ -118,10 +120,7 @@ class Survey:
     def template(self, task: str) -> Template | None:
         """The task's own prompt; None for a task that a package brought, whose prompt its recipes name."""
         if task not in self._templates:
-            try:
-                self._templates[task] = prompts.load(task)
-            except Error:
-                self._templates[task] = None
+            self._templates[task] = prompts.find(task)
         return self._templates[task]
 
     def counts(self) -> list[Row]:
