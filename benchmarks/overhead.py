@@ -120,7 +120,7 @@ def train(side: str, folder: Path, steps: int, quick: bool) -> None:
         model=run.model,
         reward_funcs=constant,
         args=run.grpo_config,
-        train_dataset=Dataset.from_list(grpo_rows(run.asked, run.recipe.learning, run.grpo_config, run._render)),
+        train_dataset=Dataset.from_list(grpo_rows(run.pool, run.recipe.learning, run.grpo_config, run._render)),
         processing_class=run.tokenizer,
     )
     trainer.add_callback(Turns(trainer, turn))

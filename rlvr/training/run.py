@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -30,10 +28,12 @@ from rlvr.evaluation.report import terminal_summary, write_report
 from rlvr.evaluation.results import assemble
 from rlvr.evaluation.subject import trained
 from rlvr.loading import gather, reward_layer, select, templates
-from rlvr.questions.splits import refuse_leak
 from rlvr.recipe import Recipe
+from rlvr.training import checks
 from rlvr.training.learning import grpo_options, grpo_rows, pooled, warm_start_rows
+from rlvr.training.stopwatch import Stopwatch
 from rlvr.training.trainer import Trainer
+from rlvr.training.trainer.batch import Batch
 from rlvr.training.trainer.config import checked_config
 from rlvr.training.trainer.folder import open_folder
 from rlvr.training.trainer.jsonlines import JsonLines
@@ -47,70 +47,97 @@ from rlvr.types import Error, Question
 
 log = logging.getLogger(__name__)
 
-UNRESUMABLE = {"save_only_model", "ignore_data_skip", "enable_jit_checkpoint"}
-
 
 class Run:
-    """One training run in one folder."""
+    """One training run in one folder. Errors: what the recipe asks for and cannot have, before anything is spent."""
 
     def __init__(self, recipe: Recipe) -> None:
-        cpu = not torch.cuda.is_available()
-        self.recipe = recipe
+        self.recipe, self.folder, self.stopwatch = recipe, Path(recipe.output_dir), Stopwatch()
+        self._configure()
+        self._load_questions()
+        self._check_questions()
+        self._load_policy()
+        self._check_prompts()
+        self._open()
+
+    def _configure(self) -> None:
+        """This process among others, and TRL's configurations."""
+        recipe, cpu = self.recipe, not torch.cuda.is_available()
         refuse_tracker(recipe.report_to)
         # TRL's own group of processes would come too late to set how long one rank waits for another.
         self.state = PartialState(cpu=cpu, timeout=timedelta(seconds=recipe.grpo.get("ddp_timeout", 1800)))
         if cpu:  # accelerate launch hands each process one thread, whatever the machine has
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
             torch.set_num_threads(max(1, cores // self.state.num_processes))
-        self.folder = Path(recipe.output_dir)
-        self.stopwatch = Stopwatch()
-        common = {"seed": recipe.seed, "report_to": recipe.report_to, "logging_nan_inf_filter": False}
-        hardware = {"use_cpu": True, "bf16": False} if cpu else {}
-        self.sft: SFTConfig | None = None
-        if recipe.sft:
-            self.sft = self._config(
-                SFTConfig, "sft", hardware, {**common, "output_dir": str(self.folder / "warm_start")}
-            )
-        fixed = {**common, "output_dir": str(self.folder / "checkpoints"), "use_vllm": recipe.vllm.enabled}
-        fixed |= grpo_options(recipe.learning)
-        self.grpo_config: GRPOConfig = self._config(GRPOConfig, "grpo", hardware, fixed)
+        self.batch = Batch.from_recipe(recipe.grpo, self.state.num_processes)
+        _refuse(checks.lone_completions(self.batch))
+        self.sft: SFTConfig | None = self._config(SFTConfig, "sft", "warm_start", {}) if recipe.sft else None
+        fixed = {"use_vllm": recipe.vllm.enabled, **grpo_options(recipe.learning)}
+        self.grpo_config: GRPOConfig = self._config(GRPOConfig, "grpo", "checkpoints", fixed)
         refuse_engine(recipe.vllm, self.grpo_config)
 
+    def _config(self, kind: type, section: str, folder: str, fixed: Mapping[str, Any]) -> Any:
+        recipe = self.recipe
+        given = getattr(recipe, section)
+        _refuse(checks.unresumable(section, given))
+        hardware = {} if torch.cuda.is_available() else {"use_cpu": True, "bf16": False}
+        common = {"seed": recipe.seed, "report_to": recipe.report_to, "logging_nan_inf_filter": False}
+        common["output_dir"] = str(self.folder / folder)
+        return checked_config(kind, section, {"save_total_limit": 2, **hardware, **given}, {**common, **fixed})
+
+    def _load_questions(self) -> None:
+        """The questions, those that GRPO asks (`pool`), those that are measured, their prompts and their verifiers."""
+        recipe = self.recipe
         with self.stopwatch.timed("data"):
             self.sources, self.questions = gather(recipe)
         self.train = [q for q in self.questions if q.split == "train"]
-        self.asked = pooled(self.train, recipe.learning)  # by GRPO
+        self.pool = pooled(self.train, recipe.learning)
         self.held_out = select(self.questions, recipe.evaluation)
         self.templates = templates(recipe, {question.task for question in self.questions})
         self.layer = reward_layer(recipe, self.templates)
-        critic = recipe.learning.critic
-        if critic is not None and critic not in self.layer.verifiers:
-            raise Error(f"learning.critic {critic!r} is none of the verifiers: {', '.join(self.layer.verifiers)}")
         self.grpo_config.reward_weights = self.layer.weights()
-        self._warn_of_overconfidence()
-        test = [q for q in self.questions if q.split == "test"]  # will be measured, at the end
-        refuse_leak(self.train, [*self.held_out, *test], recipe.allow_leak)
 
+    def _check_questions(self) -> None:
+        """What can be refused before the model is loaded."""
+        verifiers = self.layer.verifiers
+        _refuse(checks.unknown_critic(self.recipe.learning.critic, verifiers))
+        _refuse(checks.unfilled_batch(len(self.pool), self.batch))
+        checks.refuse_leaking_split(self.questions, self.held_out, self.recipe.allow_leak)
+        proper = [name for name, entry in verifiers.items() if entry.verifier.proper]
+        if warning := checks.overconfidence(proper, self.grpo_config.scale_rewards):
+            log.warning("%s", warning)
+
+    def _load_policy(self) -> None:
+        """The base under the run's one LoRA, and what its warm start imitates."""
+        recipe = self.recipe
         with self.stopwatch.timed("model"):
             base, self.tokenizer = policy.load_base(recipe.model)
             self.base_hash = policy.fingerprint(base)
+            self.room = checks.prompt_room(base.config, recipe.vllm, self.grpo_config)
             set_seed(recipe.seed)
             self.model = policy.add_lora(base, recipe.lora)
-        self._check_lengths()
-        self._check_batch()
-        control = self.tokenizer.all_special_tokens
-        judge = None if critic is None else self.layer.verifiers[critic].verifier
-        self.imitated = (
-            warm_start_rows(self.train, self.templates, recipe.learning, control, recipe.seed, judge)
-            if self.sft
-            else []
-        )
+        self.imitated: list[dict[str, prompts.Messages]] = []
+        if self.sft is not None:
+            critic = recipe.learning.critic
+            judge = None if critic is None else self.layer.verifiers[critic].verifier
+            control = self.tokenizer.all_special_tokens
+            self.imitated = warm_start_rows(self.train, self.templates, recipe.learning, control, recipe.seed, judge)
+
+    def _check_prompts(self) -> None:
+        """Refuse control tokens in prompts, and prompts that leave no room for the completion."""
+        texts = checks.rendered([*self.train, *self.held_out], self.templates)
+        _refuse(checks.control_token(texts, self.tokenizer.all_special_tokens))
+        lengths = checks.token_counts(self.tokenizer, texts)
+        _refuse(checks.long_prompt(lengths, self.room, self.grpo_config.max_completion_length))
+
+    def _open(self) -> None:
+        """The run's folder, new or gone on with, and what its finished stages have left."""
         if self.state.is_main_process:
-            self.lock = open_folder(self.folder, recipe.to_dict(), self._made_of())
+            self.lock = open_folder(self.folder, self.recipe.to_dict(), self._made_of())
         self.state.wait_for_everyone()
-        self._kept = self.folder / f"stages_rank{self.state.process_index}.json"
-        if self._kept.is_file():
-            read_states(self._kept, {"rewards": self.layer, "seconds": self.stopwatch})
+        self._stages = self.folder / f"stages_rank{self.state.process_index}.json"
+        if self._stages.is_file():
+            read_states(self._stages, {"rewards": self.layer, "seconds": self.stopwatch})
 
     def evaluate(self, stage: str) -> None:
         """Ask the held-out questions; skipped when the recipe does not list the stage."""
@@ -149,9 +176,9 @@ class Run:
         """GRPO on the same LoRA: sample groups, verify, update."""
         if self._resumed("adapter"):
             return
-        if self.grpo_config.max_steps == 0:  # the warm start is all that was asked for
+        if self.grpo_config.max_steps == 0:  # the recipe wants the warm start alone
             return self._save("adapter")
-        rows = grpo_rows(self.asked, self.recipe.learning, self.grpo_config, self._render)
+        rows = grpo_rows(self.pool, self.recipe.learning, self.grpo_config, self._render)
         truths = {q.id: str(q.truth["answer"]) for q in self.train if self.templates[q.task].slot_words}
         watcher = Watcher(self.recipe, self.folder, truths)
         with self.stopwatch.timed("grpo"):
@@ -186,72 +213,24 @@ class Run:
     def _render(self, question: Question) -> prompts.Messages:
         return self.templates[question.task].render(question)
 
-    def _config(self, kind: type, section: str, hardware: Mapping[str, Any], fixed: Mapping[str, Any]) -> Any:
-        options = {"save_total_limit": 2, **hardware, **getattr(self.recipe, section)}
-        for key in UNRESUMABLE & options.keys():
-            if options[key]:
-                raise Error(f"recipe: {section}.{key} makes checkpoints that no run can go on from; remove it")
-        return checked_config(kind, section, options, fixed)
-
     def _save(self, name: str) -> None:
         self._finished()  # first: once the adapter is there, nothing else brings the counts back
         if self.state.is_main_process:
             policy.save_adapter(self.model, self.folder / name, self.recipe.model, self.base_hash)
         self.state.wait_for_everyone()
 
-    def _warn_of_overconfidence(self) -> None:
-        proper = [name for name, entry in self.layer.verifiers.items() if entry.verifier.proper]
-        if proper and self.grpo_config.scale_rewards in (True, "group"):
-            log.warning(
-                "%s: scaling by the group's deviation makes stated probabilities over-confident "
-                "(arXiv:2508.11800); set grpo.scale_rewards=none",
-                ", ".join(proper),
-            )
-
-    def _check_lengths(self) -> None:
-        """Refuse prompts that leave no room for the completion, and control tokens inside them."""
-        limit = getattr(self.model.config, "max_position_embeddings", None) or 10**9
-        if self.recipe.vllm.enabled and self.grpo_config.vllm_max_model_length:
-            limit = min(limit, self.grpo_config.vllm_max_model_length)
-        room = limit - self.grpo_config.max_completion_length
-        special = set(self.tokenizer.all_special_tokens)
-        for question in [*self.train, *self.held_out]:
-            messages = self._render(question)
-            text = "\n".join(message["content"] for message in messages)
-            if found := next((token for token in special if token in text), None):
-                raise Error(f"question {question.id}: its prompt contains the control token {found!r}; clean the data")
-            length = len(text) if len(text) <= room else self._token_count(messages)
-            if length > room:
-                raise Error(
-                    f"question {question.id}: prompt of {length} tokens, but only {room} fit beside "
-                    f"{self.grpo_config.max_completion_length} of completion; shorten the evidence or the completion"
-                )
-
-    def _token_count(self, messages: prompts.Messages) -> int:
-        ids = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-        return len(ids)
-
-    def _check_batch(self) -> None:
-        """TRL drops what does not fill a generation batch: too few questions would train on nothing."""
-        needed = self.grpo_config.generation_batch_size // self.grpo_config.num_generations
-        if len(self.asked) < needed:
-            raise Error(
-                f"{len(self.asked)} training questions do not fill one generation batch of {needed}; "
-                "lower grpo.generation_batch_size or raise grpo.num_generations"
-            )
-
     def _made_of(self) -> dict[str, Any]:
         """What a run that goes on must share with its beginning, beside the recipe."""
-        asked = [*(template.digest for template in self.templates.values()), *(q.to_json() for q in self.questions)]
+        texts = [*(template.digest for template in self.templates.values()), *(q.to_json() for q in self.questions)]
         return {
             "world_size": self.state.num_processes,
             "base_sha256": self.base_hash,
-            "questions_sha256": sha256("\n".join(asked).encode()).hexdigest(),
+            "questions_sha256": sha256("\n".join(texts).encode()).hexdigest(),
         }
 
     def _finished(self) -> None:
         """After a stage, keep what outlives it: the counts of the verifiers, and the time that was spent."""
-        write_states(self._kept, {"rewards": self.layer, "seconds": self.stopwatch})
+        write_states(self._stages, {"rewards": self.layer, "seconds": self.stopwatch})
         self.state.wait_for_everyone()
 
     def _resumed(self, name: str) -> bool:
@@ -262,24 +241,6 @@ class Run:
         return True
 
 
-class Stopwatch:
-    """Seconds of each stage, over all starts of a run; what ran after the last checkpoint before a kill is lost."""
-
-    def __init__(self) -> None:
-        self._since: dict[str, float] = {}  # stages that are running
-        self._spent: dict[str, float] = {}
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        self._since[stage] = time.perf_counter() - self._spent.get(stage, 0.0)
-        yield
-        self._spent[stage] = round(time.perf_counter() - self._since.pop(stage), 1)
-
-    def state(self) -> dict[str, float]:
-        now = time.perf_counter()
-        return self._spent | {stage: round(now - since, 1) for stage, since in self._since.items()}
-
-    def restore(self, state: Mapping[str, float]) -> None:
-        now = time.perf_counter()
-        self._spent |= state
-        self._since |= {stage: now - state[stage] for stage in self._since.keys() & state.keys()}
+def _refuse(problem: str | None) -> None:
+    if problem:
+        raise Error(problem)

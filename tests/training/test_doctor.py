@@ -127,6 +127,9 @@ PROVOKED: list[tuple[str, list[str], Machine]] = [
     ("truncated_completions_are_masked", ["grpo.epsilon_high=0.28"], CPU),
     ("rewards_get_their_columns", ["grpo.remove_unused_columns=true"], CPU),
     ("checkpoints_can_resume", ["grpo.save_strategy=steps", "grpo.save_only_model=true"], CPU),
+    ("checkpoints_can_resume", ["sft.ignore_data_skip=true"], CPU),
+    ("critic_is_a_verifier", ["learning.critic=labels"], CPU),
+    ("engine_options_are_free", [*VLLM, "vllm.engine={dtype: float32}"], GPU),
     ("completions_stay_private", ["grpo.log_completions=true", "grpo.log_completions_hub_repo=me/log"], CPU),
     ("entropy_target_can_be_met", ["grpo.use_adaptive_entropy=true"], CPU),
 ]
@@ -255,7 +258,7 @@ def test_memory_grows_with_what_it_is_made_of(model: Path) -> None:
 )
 def test_batches_that_do_not_divide(overrides: list[str], processes: int, told: str) -> None:
     with pytest.raises(Error, match=told):
-        Batch.of(recipe("x", *overrides).grpo, processes)
+        Batch.from_recipe(recipe("x", *overrides).grpo, processes)
 
 
 def test_batch_sums_are_trls(model: Path) -> None:
@@ -269,10 +272,10 @@ def test_batch_sums_are_trls(model: Path) -> None:
         {"per_device_train_batch_size": 2, "steps_per_generation": 8, "num_generations": 4},
     ):
         theirs = GRPOConfig(output_dir="x", use_cpu=True, bf16=False, **values)
-        ours = Batch.of(values, 1)
+        ours = Batch.from_recipe(values, 1)
         assert ours.completions == theirs.generation_batch_size
         assert ours.steps_per_generation == theirs.steps_per_generation
-    assert Batch.of({"per_device_train_batch_size": 4}, 8).prompts == 4  # 32 completions in groups of 8
+    assert Batch.from_recipe({"per_device_train_batch_size": 4}, 8).prompts == 4  # 32 completions in groups of 8
 
 
 def template(edit: Callable[[str], str]) -> str:
@@ -321,6 +324,8 @@ def test_a_tokenizer_of_another_model(model: Path) -> None:
         ("data", ["evaluation.panel=k562_direction"]),
         ("prompt", ["prompt=perturbation/effect"]),
         ("batch", ["grpo.num_generations=5"]),
+        ("report_to", ["report_to=wandbb"]),
+        ("learning", ["learning.pool=/nowhere/probe.parquet"]),
         ("model", ["model=/nowhere"]),
     ],
 )

@@ -189,7 +189,7 @@ def test_a_run_follows_its_curriculum_and_resumes_in_it(model: Path, tmp_path: P
     learning = f"learning={{pool: {pool}, keep: [0.2, 0.9], curriculum: {{0: 0.2, 3: 1.0}}, rounds: 1}}"
     asked = recipe(model, tmp_path / "run", learning, "grpo.save_strategy=steps", "grpo.save_steps=2")
     run = Run(asked)
-    laid = grpo_rows(run.asked, asked.learning, run.grpo_config, run._render)
+    laid = grpo_rows(run.pool, asked.learning, run.grpo_config, run._render)
     run.grpo()
     rates = pass_rates(Path(pool))
     seen = _questions_by_step(tmp_path / "run")

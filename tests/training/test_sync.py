@@ -20,7 +20,8 @@ from trl import GRPOConfig
 from trl.generation.vllm_generation import VLLMGeneration
 
 from rlvr.recipe import Vllm, load
-from rlvr.training.trainer.patches import ELSEWHERE, FIXED, engine_options, refuse_engine
+from rlvr.training.checks import ELSEWHERE, FIXED
+from rlvr.training.trainer.patches import engine_options, refuse_engine
 from rlvr.training.trainer.sync import EVERY, Sync, adapted_layers
 from rlvr.types import Error
 

@@ -62,6 +62,7 @@ class Setup:
     stops: frozenset[int]  # the token ids that end a completion, for TRL
     size: Size
     train: Sequence[Question]
+    pool: Sequence[Question]  # those of `train` that GRPO asks
     held_out: Sequence[Question]
     templates: Templates
     texts: Texts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rlvr.training import checks
 from rlvr.training.doctor.findings import Severity, check, gathered
 from rlvr.types import Error
 
@@ -56,12 +57,13 @@ def proper_scores_are_not_scaled(setup: Setup) -> str | None:
         proper = [name for name, (verifier, _, _) in setup.recipe.open_verifiers().items() if verifier.proper]
     except Error:  # a finding already
         return None
-    if proper and setup.grpo.scale_rewards == "group":
-        return (
-            f"{', '.join(proper)}: scaling by the group's deviation makes stated probabilities over-confident; set "
-            "grpo.scale_rewards=none"
-        )
-    return None
+    return checks.overconfidence(proper, setup.grpo.scale_rewards)
+
+
+@check(Severity.REFUSE)
+def critic_is_a_verifier(setup: Setup) -> str | None:
+    """Another name would judge nothing."""
+    return checks.unknown_critic(setup.recipe.learning.critic, setup.recipe.verifiers)
 
 
 @check(Severity.WARN, "https://arxiv.org/abs/2601.05242", needs=("grpo",))
@@ -93,12 +95,11 @@ def rewards_get_their_columns(setup: Setup) -> str | None:
     return None
 
 
-@check(Severity.WARN, "https://huggingface.co/docs/transformers/main_classes/trainer", needs=("grpo",))
+@check(Severity.REFUSE, "https://huggingface.co/docs/transformers/main_classes/trainer")
 def checkpoints_can_resume(setup: Setup) -> str | None:
-    """A model alone has no optimiser to go on with."""
-    if setup.grpo.save_only_model and setup.grpo.save_strategy != "no":
-        return "grpo.save_only_model=true: a checkpoint without its optimiser cannot be resumed; leave it out"
-    return None
+    """A model alone has no optimiser to go on with, and data that is not skipped is asked again."""
+    recipe = setup.recipe
+    return checks.unresumable("sft", recipe.sft or {}) or checks.unresumable("grpo", recipe.grpo)
 
 
 @check(Severity.WARN, "https://huggingface.co/docs/trl/grpo_trainer", needs=("grpo",))

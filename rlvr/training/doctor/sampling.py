@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from rlvr.training import checks
 from rlvr.training.doctor.findings import Severity, check, gathered
 
 if TYPE_CHECKING:
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
 
 TRL = "https://github.com/huggingface/trl"
 VLLM = "https://github.com/vllm-project/vllm"
-SERVER_DOCS = "https://huggingface.co/docs/trl/vllm_integration"
 LONG = 1024  # tokens, from which small gaps between vLLM and the trainer add up
 LOCAL = ("0.0.0.0", "localhost", "127.0.0.1")
 CPU_HEADS = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)  # sizes that vLLM's attention has for CPUs
@@ -62,7 +62,7 @@ def no_stop_strings(setup: Setup) -> str | None:
     return None
 
 
-@check(Severity.REFUSE, SERVER_DOCS, needs=("grpo",))
+@check(Severity.REFUSE, checks.SERVER_DOCS, needs=("grpo",))
 def sleep_needs_a_gpu(setup: Setup) -> str | None:
     """vLLM raises on a CPU."""
     if _vllm(setup) and setup.machine.cpu and setup.grpo.vllm_enable_sleep_mode:
@@ -81,24 +81,26 @@ def sleep_is_watched(setup: Setup) -> str | None:
     return None
 
 
-@check(Severity.REFUSE, SERVER_DOCS, needs=("grpo",))
+@check(Severity.REFUSE, checks.SERVER_DOCS, needs=("grpo",))
 def server_has_its_own_gpu(setup: Setup) -> str | None:
     """Weights go to the server by NCCL, between two CUDA devices."""
+    if problem := checks.server_without_cuda(setup.recipe.vllm, setup.grpo.vllm_mode, setup.machine.cpu):
+        return problem
     if not (_vllm(setup) and setup.grpo.vllm_mode == "server"):
         return None
-    if setup.machine.cpu:
-        return "grpo.vllm_mode=server sends weights by NCCL, which needs CUDA on both sides; use colocate"
-    local = setup.grpo.vllm_server_base_url is None and setup.grpo.vllm_server_host in (
-        "0.0.0.0",
-        "localhost",
-        "127.0.0.1",
-    )
+    local = setup.grpo.vllm_server_base_url is None and setup.grpo.vllm_server_host in LOCAL
     if local and setup.processes >= setup.machine.gpus:
         return (
             f"a vLLM server on this machine needs a GPU of its own, and {setup.processes} processes take all "
             f"{setup.machine.gpus}; give it another GPU, another machine (grpo.vllm_server_base_url), or use colocate"
         )
     return None
+
+
+@check(Severity.REFUSE, "https://docs.vllm.ai/en/stable/api/vllm/", needs=("grpo",))
+def engine_options_are_free(setup: Setup) -> str | None:
+    """What a recipe sets elsewhere, and what the loop rests on, is not given to the engine again."""
+    return checks.engine_conflict(setup.recipe.vllm, setup.grpo.vllm_mode)
 
 
 @check(Severity.WARN, f"{TRL}/issues/3671", needs=("grpo",))

@@ -22,11 +22,14 @@ from rlvr import models
 from rlvr.loading import Templates, gather, select, templates
 from rlvr.questions import rationales
 from rlvr.recipe import Recipe
+from rlvr.training import checks
 from rlvr.training.doctor import versions
 from rlvr.training.doctor.facts import Machine, Setup, Size, Texts
 from rlvr.training.doctor.findings import Finding, Severity
+from rlvr.training.learning.pool import pooled
 from rlvr.training.trainer.batch import KEYS, OPTIONAL, Batch
 from rlvr.training.trainer.config import checked_config
+from rlvr.training.watch.trackers import refuse_tracker
 from rlvr.types import Error, Question
 
 T = TypeVar("T")
@@ -55,7 +58,8 @@ def open_setup(recipe: Recipe, processes: int, machine: Machine) -> tuple[Setup,
         return None  # type: ignore[return-value]  # checks say what they need
 
     hardware = {"use_cpu": True, "bf16": False} if machine.cpu else {}
-    batch = stage("batch", Batch.of, recipe.grpo, processes)
+    stage("report_to", refuse_tracker, recipe.report_to)
+    batch = stage("batch", Batch.from_recipe, recipe.grpo, processes)
     grpo = stage("grpo", lambda: _grpo(recipe, hardware))
     sft = stage("sft", lambda: _config(SFTConfig, "sft", recipe, hardware)) if recipe.sft else None
     path = stage("model", models.resolve, recipe.model)
@@ -63,13 +67,15 @@ def open_setup(recipe: Recipe, processes: int, machine: Machine) -> tuple[Setup,
     tokenizer = stage("model", lambda p, _: _loaded(recipe.model, AutoTokenizer, p), path, config)
     size = stage("lora", lambda c: _size(c, recipe), config)
     stage("verifiers", recipe.open_verifiers)
-    asked = stage("data", lambda: gather(recipe)[1])
-    train = stage("data", lambda q: [x for x in q if x.split == "train"], asked)
-    held_out = stage("data", select, asked, recipe.evaluation)
-    by_task = stage("prompt", lambda q: templates(recipe, {x.task for x in q}), asked)
+    questions = stage("data", lambda: gather(recipe)[1])
+    train = stage("data", lambda q: [x for x in q if x.split == "train"], questions)
+    held_out = stage("data", select, questions, recipe.evaluation)
+    stage("split", lambda q, h: checks.refuse_leaking_split(q, h, recipe.allow_leak), questions, held_out)
+    pool = stage("learning", pooled, train, recipe.learning)
+    by_task = stage("prompt", lambda q: templates(recipe, {x.task for x in q}), questions)
     texts = stage("prompt", _texts, tokenizer, by_task, train, held_out)
     stops = stage("model", _stops, path, config, tokenizer)
-    opened = (batch, grpo, sft, config, tokenizer, stops, size, train, held_out, by_task, texts)
+    opened = (batch, grpo, sft, config, tokenizer, stops, size, train, pool, held_out, by_task, texts)
     return Setup(recipe, machine, processes, versions.installed(), *opened), findings
 
 
@@ -122,11 +128,6 @@ def _texts(tokenizer: Any, by_task: Templates, train: Sequence[Question], held_o
     if not tokenizer.chat_template:
         raise Error("the tokenizer has no chat template; choose an instruction-tuned model")
     rows = {q.id: rationales.rows(q, by_task[q.task]) for q in train}
-    prompts = {q.id: by_task[q.task].render(q) for q in (*train, *held_out)}
     whole = {name: [*row["prompt"], *row["completion"]] for name, row in rows.items()}
-    return Texts(_lengths(tokenizer, prompts, True), _lengths(tokenizer, whole, False))
-
-
-def _lengths(tokenizer: Any, conversations: Mapping[str, Any], asks: bool) -> dict[str, int]:
-    ids = tokenizer.apply_chat_template(list(conversations.values()), add_generation_prompt=asks, return_dict=False)
-    return dict(zip(conversations, map(len, ids), strict=True))
+    prompts = checks.rendered([*train, *held_out], by_task)
+    return Texts(checks.token_counts(tokenizer, prompts), checks.token_counts(tokenizer, whole, answered=True))

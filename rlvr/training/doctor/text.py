@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rlvr.completions import TAGS, parse
 from rlvr.questions import rationales
+from rlvr.training import checks
 from rlvr.training.doctor.findings import Severity, check, gathered
 from rlvr.types import Completion, Question
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 NEEDS = ("tokenizer", "stops", "train", "templates")
 PULLS = "https://github.com/huggingface/trl/issues/"
-UNBOUNDED = 10**9
 
 
 class Trained(NamedTuple):
@@ -24,7 +24,7 @@ class Trained(NamedTuple):
     question: Question
     prefix: bool  # the prompt, as it is asked, opens the whole
     ended: bool  # a stop token, and nothing but white space after it
-    asked: str  # the end of the prompt, as it is asked
+    prompt_end: str  # the end of the prompt, as the policy is asked
     completion: Completion
     answer: str | None  # what should have come back
 
@@ -54,24 +54,11 @@ def round_trip(setup: Setup) -> Iterator[Trained]:
         )
 
 
-def room(setup: Setup) -> int:
-    """Tokens that a prompt may have beside the completion."""
-    limit = getattr(setup.config.get_text_config(), "max_position_embeddings", None) or UNBOUNDED
-    if setup.recipe.vllm.enabled and setup.grpo.vllm_max_model_length:
-        limit = min(limit, setup.grpo.vllm_max_model_length)
-    return int(limit - setup.grpo.max_completion_length)
-
-
 @check(Severity.REFUSE, f"{PULLS}3433", needs=("config", "grpo", "texts"))
 def prompts_fit(setup: Setup) -> str | None:
     """TRL no longer truncates prompts: one that is too long raises, or hangs the others."""
-    over = [name for name, tokens in setup.texts.prompts.items() if tokens > room(setup)]
-    if over:
-        return (
-            f"{len(over)} of {len(setup.texts.prompts)} prompts exceed {room(setup)} tokens, as {over[0]} does "
-            f"({setup.texts.prompts[over[0]]}); shorten the evidence, or lower grpo.max_completion_length"
-        )
-    return None
+    room = checks.prompt_room(setup.config, setup.recipe.vllm, setup.grpo)
+    return checks.long_prompt(setup.texts.prompts, room, setup.grpo.max_completion_length)
 
 
 @check(Severity.REFUSE, "https://huggingface.co/docs/trl/sft_trainer", needs=("sft", "texts"))
@@ -99,12 +86,8 @@ def completions_have_room(setup: Setup) -> str | None:
 @check(Severity.REFUSE, needs=("tokenizer", "train", "held_out", "templates"))
 def prompts_hold_no_control_tokens(setup: Setup) -> str | None:
     """A name that holds one ends the user's turn and writes the assistant's."""
-    special = set(setup.tokenizer.all_special_tokens)
-    for question in (*setup.train, *setup.held_out):
-        text = "\n".join(turn["content"] for turn in setup.templates[question.task].render(question))
-        if found := next((token for token in sorted(special) if token in text), None):
-            return f"question {question.id}: its prompt contains the control token {found!r}; clean the data"
-    return None
+    prompts = checks.rendered([*setup.train, *setup.held_out], setup.templates)
+    return checks.control_token(prompts, setup.tokenizer.all_special_tokens)
 
 
 @check(Severity.REFUSE, "https://huggingface.co/docs/trl/sft_trainer", needs=NEEDS)
@@ -137,8 +120,8 @@ def prompt_opens_the_whole(setup: Setup) -> str | None:
 @check(Severity.REFUSE, f"{PULLS}6966", needs=NEEDS)
 def template_leaves_the_thought_open(setup: Setup) -> str | None:
     """A template that opens <think> itself takes the tag from the completion, which then never parses."""
-    if bad := next((t for t in round_trip(setup) if any(tag in t.asked for tag in TAGS)), None):
-        return f"{bad.question.task}: the chat template itself writes {bad.asked.strip()[-12:]!r}; take it out"
+    if bad := next((t for t in round_trip(setup) if any(tag in t.prompt_end for tag in TAGS)), None):
+        return f"{bad.question.task}: the chat template itself writes {bad.prompt_end.strip()[-12:]!r}; take it out"
     return None
 
 

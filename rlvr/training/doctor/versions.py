@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
+from rlvr.training import checks
 from rlvr.training.doctor.findings import Severity, check, gathered
 
 if TYPE_CHECKING:
@@ -55,9 +56,7 @@ def versions_fit(setup: Setup) -> str | None:
 @check(Severity.REFUSE)
 def vllm_is_there(setup: Setup) -> str | None:
     """The vLLM switch needs vLLM."""
-    if setup.recipe.vllm.enabled and "vllm" not in setup.installed:
-        return "vllm.enabled is true but vLLM is not installed: pip install 'rlvr[vllm]', or vllm.enabled=false"
-    return None
+    return checks.missing_vllm(setup.recipe.vllm, "vllm" in setup.installed)
 
 
 CHECKS = gathered(globals())

@@ -70,7 +70,7 @@ class Topology:
 def commands(recipe: str, overrides: Sequence[str], topology: Topology) -> str:
     """Shell text: one command, two terminals' worth, or an sbatch script. Errors: a batch that does not divide."""
     asked = load(recipe, overrides)
-    Batch.of(asked.grpo, topology.processes)
+    Batch.from_recipe(asked.grpo, topology.processes)
     note = UNTESTED.get(topology.kind)
     lines = [f"# {topology.kind}: {note}"] if note else []
     train = ["train.py", "--config", recipe, *overrides]

@@ -31,7 +31,7 @@ class Batch:
     completions: int
 
     @classmethod
-    def of(cls, grpo: Mapping[str, Any], processes: int) -> Batch:
+    def from_recipe(cls, grpo: Mapping[str, Any], processes: int) -> Batch:
         """From a recipe's `grpo` section. Errors: not whole numbers, both sizes given, not divisible."""
         values = {key: grpo.get(key, default) for key, default in KEYS.items()}
         values |= {key: grpo[key] for key in OPTIONAL if grpo.get(key) is not None}

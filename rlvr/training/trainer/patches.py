@@ -17,25 +17,8 @@ import torch
 import trl
 
 from rlvr.recipe import Vllm
+from rlvr.training import checks
 from rlvr.types import Error, suggest
-
-SERVER_DOCS = "https://huggingface.co/docs/trl/vllm_integration"
-ELSEWHERE = {  # options of vllm.LLM -> where a recipe sets them
-    "model": "model",
-    "enforce_eager": "vllm.enforce_eager",
-    "dtype": "vllm.dtype",
-    "tensor_parallel_size": "grpo.vllm_tensor_parallel_size",
-    "gpu_memory_utilization": "grpo.vllm_gpu_memory_utilization",
-    "max_model_len": "grpo.vllm_max_model_length",
-    "enable_sleep_mode": "grpo.vllm_enable_sleep_mode",
-    "model_impl": "grpo.vllm_model_impl",
-}
-FIXED = {  # options that the loop rests on
-    "distributed_executor_backend": "TRL runs the engine in the trainer's own processes",
-    "logprobs_mode": "the importance ratio compares processed log-probabilities",
-    "trust_remote_code": "code that comes with a model is not run",
-    "enable_lora": "weights are synced with the LoRA in them, and evaluation sets it itself",
-}
 
 
 def refuse_engine(vllm: Vllm, config: Any) -> None:
@@ -47,25 +30,14 @@ def refuse_engine(vllm: Vllm, config: Any) -> None:
             f"vllm: engine options and weight sync are patched into trl 1.16; this is {trl.__version__}; "
             "install trl==1.16.*"
         )
-    for key in vllm.engine:
-        if key in ELSEWHERE:
-            raise Error(f"recipe: vllm.engine.{key} is set by `{ELSEWHERE[key]}`; remove it from vllm.engine")
-        if key in FIXED:
-            raise Error(f"recipe: vllm.engine.{key} cannot be set: {FIXED[key]}; remove it")
-    if config.vllm_mode == "server":
-        if config.use_cpu or not torch.cuda.is_available():
-            raise Error(
-                "grpo.vllm_mode=server sends weights by NCCL: the trainer needs a CUDA device, and the server another "
-                f"({SERVER_DOCS}); `rlvr launch RECIPE --print --topology vllm-server:1+1` prints both commands; on a "
-                "CPU set grpo.vllm_mode=colocate"
-            )
-        if vllm.engine:
-            raise Error(
-                f"recipe: vllm.engine ({', '.join(vllm.engine)}) does not reach a server that is started by itself; "
-                "give these options to `vllm serve`, or set grpo.vllm_mode=colocate"
-            )
-    if importlib.util.find_spec("vllm") is None:
-        raise Error("vllm.enabled is true but vllm is not installed: pip install 'rlvr[vllm]'")
+    cpu = config.use_cpu or not torch.cuda.is_available()
+    problem = (
+        checks.engine_conflict(vllm, config.vllm_mode)
+        or checks.server_without_cuda(vllm, config.vllm_mode, cpu)
+        or checks.missing_vllm(vllm, importlib.util.find_spec("vllm") is not None)
+    )
+    if problem:
+        raise Error(problem)
     from vllm.engine.arg_utils import EngineArgs
 
     known = {field.name for field in dataclasses.fields(EngineArgs)}
