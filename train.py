@@ -13,7 +13,7 @@ import sys
 
 from rlvr.recipe import load
 from rlvr.training.run import Run
-from rlvr.training.trainer.ranks import together
+from rlvr.training.trainer.ranks import fail_together
 from rlvr.training.trainer.stop import exit_on_sigterm
 from rlvr.training.watch.callbacks import Stopped
 from rlvr.types import Error
@@ -40,7 +40,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
-        with together():
+        with fail_together():
             main()
     except Error as error:
         print(f"error: {error}", file=sys.stderr)

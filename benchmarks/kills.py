@@ -171,7 +171,7 @@ def child() -> None:
 
     import train
     from rlvr.training.run import Run
-    from rlvr.training.trainer import Trainer
+    from rlvr.training.trainer.grpo import Trainer
     from rlvr.training.trainer.resume import Resuming
 
     note = os.open(os.environ[NOTE], os.O_WRONLY | os.O_CREAT)

@@ -43,7 +43,7 @@ from rlvr.recipe import Recipe, load
 from rlvr.training import run as running
 from rlvr.training.learning.pool import grpo_rows
 from rlvr.training.run import Run
-from rlvr.training.trainer import Trainer
+from rlvr.training.trainer.grpo import Trainer
 from rlvr.training.trainer.patches import masked_positions_skipped
 
 RESULT = Path(__file__).resolve().parent / "results" / "overhead.json"

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rlvr.training.trainer import PARTS
+from rlvr.training.trainer.grpo import PARTS
 
 ALL = (*PARTS, "update", "idle")
 

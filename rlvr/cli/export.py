@@ -14,6 +14,6 @@ def export(
     merged: Annotated[bool, typer.Option("--merged", help="A whole model instead of the adapter.")] = False,
 ) -> None:
     """Write the adapter (or the merged model), its tokenizer and its model card; prints the folder."""
-    from rlvr.training.export import export as write
+    from rlvr.training.export.write import export as write
 
     print(write(run, to, merged))

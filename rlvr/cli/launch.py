@@ -21,7 +21,7 @@ def launch(
     printing: Annotated[bool, typer.Option("--print", help="Print the commands; nothing is started.")] = False,
 ) -> None:
     """Print the exact commands for a topology; starts nothing and writes nothing."""
-    from rlvr.training.launch import Topology, commands
+    from rlvr.training.launch.commands import Topology, commands
 
     if not printing:
         raise Error("rlvr launch starts nothing itself: add --print, and run what it prints")

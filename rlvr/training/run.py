@@ -30,12 +30,13 @@ from rlvr.evaluation.subject import trained
 from rlvr.loading import gather, reward_layer, select, templates
 from rlvr.recipe import Recipe
 from rlvr.training import checks
-from rlvr.training.learning import grpo_options, grpo_rows, pooled, warm_start_rows
+from rlvr.training.learning.critic import warm_start_rows
+from rlvr.training.learning.pool import grpo_options, grpo_rows, pooled
 from rlvr.training.stopwatch import Stopwatch
-from rlvr.training.trainer import Trainer
 from rlvr.training.trainer.batch import Batch
 from rlvr.training.trainer.config import checked_config
 from rlvr.training.trainer.folder import open_folder
+from rlvr.training.trainer.grpo import Trainer
 from rlvr.training.trainer.jsonlines import JsonLines
 from rlvr.training.trainer.patches import masked_positions_skipped, refuse_engine
 from rlvr.training.trainer.resume import load_weights

@@ -122,7 +122,7 @@ import torch
 from datasets import Dataset
 from rlvr import policy
 from rlvr.recipe import load
-from rlvr.training.trainer import Trainer
+from rlvr.training.trainer.grpo import Trainer
 from rlvr.training.trainer.sync import Sync
 from rlvr.training.run import Run
 from rlvr.types import Error

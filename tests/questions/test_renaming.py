@@ -10,7 +10,7 @@ from rlvr import prompts
 from rlvr.loading import gather
 from rlvr.questions import renaming
 from rlvr.recipe import Learning, load
-from rlvr.training.learning import warm_start_rows
+from rlvr.training.learning.critic import warm_start_rows
 from rlvr.types import Error
 
 QUESTIONS = [question for question in gather(load("quickstart"))[1] if question.split == "train"][:200]

@@ -91,7 +91,7 @@ def test_the_trainer_trains_with_the_weights_of_the_step(monkeypatch):
     import torch
     from trl import GRPOTrainer
 
-    from rlvr.training.trainer import Trainer
+    from rlvr.training.trainer.grpo import Trainer
 
     trainer = object.__new__(Trainer)
     trainer._layer, trainer._seconds = layer_of(label=1.0, format={0: 0.0, 20: 1.0}), {"verify": 0.0}

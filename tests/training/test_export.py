@@ -20,8 +20,8 @@ from rlvr import policy
 from rlvr.cli import app
 from rlvr.evaluation.provenance import versions
 from rlvr.recipe import load
-from rlvr.training.export import base_name, export
 from rlvr.training.export.card import _cell
+from rlvr.training.export.write import base_name, export
 from rlvr.types import Error
 from tests import run_directory, tiny
 

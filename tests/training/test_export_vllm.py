@@ -15,7 +15,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from rlvr.training.export import export
+from rlvr.training.export.write import export
 from tests.training import test_export as exports
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from rlvr.cli import app
 from rlvr.training import launch
-from rlvr.training.launch import Topology, commands, config_file
+from rlvr.training.launch.commands import Topology, commands, config_file
 from rlvr.types import Error
 
 ODD = "verifiers={label: {weight: 1.0}, format: {weight: .2}}"  # must survive every shell on its way

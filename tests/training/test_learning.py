@@ -23,9 +23,8 @@ from rlvr.plugins import load as load_plugin
 from rlvr.policy import AnswerSlot
 from rlvr.prompts import load as load_prompt
 from rlvr.recipe import Learning, Recipe, load
-from rlvr.training.learning import grpo_rows, pooled, warm_start_rows
-from rlvr.training.learning.critic import passed
-from rlvr.training.learning.pool import laid_out, pass_rates
+from rlvr.training.learning.critic import passed, warm_start_rows
+from rlvr.training.learning.pool import grpo_rows, laid_out, pass_rates, pooled
 from rlvr.training.learning.probe import histogram, probe, summarise
 from rlvr.training.run import Run
 from rlvr.training.trainer.warm_start import WarmStart

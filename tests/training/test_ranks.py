@@ -27,9 +27,9 @@ END = 60  # seconds within which a run must end once a rank has
 # Completions come from a table, by prompt and place within the group; all else is the real training.
 REPLAY = """
 import json, sys
-from rlvr.training.trainer.ranks import together
+from rlvr.training.trainer.ranks import fail_together
 from rlvr.recipe import load
-from rlvr.training.trainer import Trainer
+from rlvr.training.trainer.grpo import Trainer
 from rlvr.training.run import Run
 
 config, world, told = sys.argv[1:]
@@ -43,7 +43,7 @@ def replay(self, prompt_ids, images, fields, num_generations, *rest):
     return ids, None
 
 Trainer._generate_single_turn = replay
-with together():
+with fail_together():
     run = Run(load(config))
     assert run.state.num_processes == int(world), run.state
     run.grpo()

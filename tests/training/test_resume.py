@@ -32,7 +32,8 @@ from rlvr.files import write_atomically
 from rlvr.options import build
 from rlvr.recipe import Recipe
 from rlvr.training.run import Run
-from rlvr.training.trainer import Trainer, checkpoints
+from rlvr.training.trainer import checkpoints
+from rlvr.training.trainer.grpo import Trainer
 from rlvr.training.trainer.resume import Resuming
 from rlvr.training.trainer.stop import STOPPED
 from rlvr.types import Error

@@ -21,7 +21,8 @@ from trl.trainer.utils import add_fused_lm_head
 
 from rlvr.recipe import load
 from rlvr.training.run import Run
-from rlvr.training.trainer import Trainer, shared_prefix
+from rlvr.training.trainer import shared_prefix
+from rlvr.training.trainer.grpo import Trainer
 from rlvr.training.trainer.shared_prefix import groups_kept_whole, masks, one_prefill, pack, refusal
 from tests import tiny
 

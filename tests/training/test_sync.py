@@ -185,7 +185,7 @@ def test_options_that_are_not_the_recipes_are_refused(key: str) -> None:
 
 
 def test_a_server_needs_cuda_and_takes_no_options() -> None:
-    from rlvr.training.launch import Topology, commands
+    from rlvr.training.launch.commands import Topology, commands
 
     with pytest.raises(Error, match="needs a CUDA device, and the server another") as caught:
         refuse_engine(Vllm(True), config(vllm_mode="server"))

@@ -35,14 +35,14 @@ def installed() -> dict[str, str]:
     return found
 
 
-def misfits(found: Mapping[str, str], wanted: Mapping[str, Requirement]) -> list[str]:
+def misfits(installed: Mapping[str, str], wanted: Mapping[str, Requirement]) -> list[str]:
     """One phrase for each package outside its range, or missing; vLLM may be missing."""
     wrong = []
     for package, requirement in wanted.items():
-        if package not in found:
+        if package not in installed:
             wrong += [] if package == "vllm" else [f"{package} is not installed"]
-        elif not requirement.specifier.contains(found[package], prereleases=True):
-            wrong.append(f"{package} {found[package]} is outside {requirement.specifier}")
+        elif not requirement.specifier.contains(installed[package], prereleases=True):
+            wrong.append(f"{package} {installed[package]} is outside {requirement.specifier}")
     return wrong
 
 

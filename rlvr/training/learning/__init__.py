@@ -7,8 +7,3 @@ and what its warm start imitates (critic).
 Nothing here keeps a state: what is asked when follows from the recipe, so a resumed run asks the same. Groups that
 teach nothing are replaced while training goes on, by `rlvr.training.trainer.dynamic_sampling`.
 """
-
-from rlvr.training.learning.critic import warm_start_rows
-from rlvr.training.learning.pool import grpo_options, grpo_rows, pooled
-
-__all__ = ["grpo_options", "grpo_rows", "pooled", "warm_start_rows"]

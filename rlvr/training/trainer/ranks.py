@@ -1,6 +1,6 @@
 """Ranks that end together: where one fails, all end within a minute, and stderr ends in who failed and how.
 
-    with ranks.together():
+    with fail_together():
         main()
 
 torchrun, which `accelerate launch` starts for many processes, ends a node's ranks once one of them has ended (SIGTERM,
@@ -27,7 +27,7 @@ PATIENCE = 10  # seconds
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def fail_together() -> Iterator[None]:
     """Around all that one of many ranks does; around a single process it does nothing."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield
@@ -39,8 +39,8 @@ def together() -> Iterator[None]:
     except Exception as error:
         if _lost_another(error):
             # The first line of NCCL's and gloo's says what was being done; torchrun ends this process meanwhile.
-            said = str(error).partition("\n")[0]
-            print(f"rank {os.environ['RANK']} waits for its end, another rank has gone: {said}", file=sys.stderr)
+            reason = str(error).partition("\n")[0]
+            print(f"rank {os.environ['RANK']} waits for its end, another rank has gone: {reason}", file=sys.stderr)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             time.sleep(PATIENCE)
         get_error_handler().record_exception(error)

@@ -97,7 +97,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         stop = next((alarm.text for alarm in fired if alarm.action == "stop"), "")
         if (here := PartialState()).num_processes > 1:
             told = broadcast(torch.tensor([halvings, bool(stop)], device=here.device), from_process=0)
-            halvings, stop = int(told[0]), stop or "the main process said so" * bool(told[1])
+            halvings, stop = int(told[0]), stop or "an alarm of the main process" * bool(told[1])
         for _ in range(halvings):
             _halve(parts["optimizer"], schedule, floor)
         if stop:
