@@ -1,6 +1,7 @@
 # make quickstart   set up, train the embedded default end to end, write the report
 # make test         set up, then lint, types and the tests that take minutes: no data, no network
 # make test-all     the same with the long part: training runs, kills, ranks, browsers, a real model, and vLLM
+# make docs         the documentation site, into site/; a warning or a dead link is an error
 # make test-vllm    the tests that sample with vLLM, in an environment of their own (vLLM's CPU build)
 #
 # Each target makes what it needs and reuses it. Another interpreter: make quickstart PYTHON=python3.12
@@ -15,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # torch's small operations many times slower.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: quickstart test test-all test-vllm lint clean
+.PHONY: quickstart test test-all test-vllm docs lint clean
 .DELETE_ON_ERROR:
 
 # --quiet: a mistake is one line of ours, without the launcher's traceback after it.
@@ -44,8 +45,12 @@ test-all: lint
 test-vllm: .venv-vllm/.installed
 	.venv-vllm/bin/pytest -m vllm
 
+docs: .venv/.installed-docs
+	.venv/bin/mkdocs build --strict --quiet
+	@echo "The site: $(CURDIR)/site/index.html"
+
 clean:
-	rm -rf .venv .venv-vllm .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf site .venv .venv-vllm .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/bin/python:
 	@$(call new_venv,.venv)
@@ -56,6 +61,10 @@ clean:
 
 .venv/.installed-dev: .venv/.installed
 	.venv/bin/pip install -qq -e '.[dev,harness]'
+	@touch $@
+
+.venv/.installed-docs: .venv/.installed
+	.venv/bin/pip install -qq -e '.[docs]'
 	@touch $@
 
 # vLLM's CPU build names image, audio and video libraries that text needs none of: its requirements are
