@@ -37,7 +37,7 @@ lint: .venv/.installed-dev
 test: lint
 	$(PYTEST) -m "not vllm and not slow"
 
-test-all: lint
+test-all: lint docs
 	.venv/bin/rlvr models pull smollm2-135m
 	$(PYTEST) -m "not vllm"
 	$(MAKE) test-vllm

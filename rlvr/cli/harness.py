@@ -17,7 +17,7 @@ def harness(
         list[str] | None, typer.Argument(callback=each_once, help="key=value, dotted: source.evidence=4")
     ] = None,
 ) -> None:
-    """Write a recipe's tasks as a package for PrimeIntellect's verifiers (inspect_ai needs none: see the README)."""
+    """Write a recipe's tasks as a package for PrimeIntellect's verifiers (inspect_ai: `inspect eval rlvr/rlvr`)."""
     from rlvr.evaluation.harness.package import package
 
     print(package(recipe, overrides or [], to))

@@ -7,7 +7,7 @@ import typer
 from rlvr import models
 from rlvr.cli.printing import Json, print_rows
 
-app = typer.Typer(help="Policies that have a short name.", no_args_is_help=True)
+app = typer.Typer(help="Models that have a short name.", no_args_is_help=True)
 
 
 @app.command("list")

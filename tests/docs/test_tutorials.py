@@ -81,6 +81,7 @@ def checkout(folder: Path) -> None:
         shutil.copy(ROOT / name, folder)
 
 
+@pytest.mark.timeout(1200)  # the first run trains and measures three times
 @pytest.mark.slow  # starts the command some twenty times, and trains
 @pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
 def test_a_tutorial_runs_as_it_is_written(tutorial: Path, tmp_path: Path, model: Path, server: str) -> None:
