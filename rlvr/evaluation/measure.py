@@ -15,10 +15,10 @@ from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from rlvr import knowledge, policy
-from rlvr.completions import lenient
 from rlvr.evaluation.chunks import Parts, Span
 from rlvr.evaluation.lengths import max_tokens
 from rlvr.evaluation.subject import Subject
+from rlvr.lenient import lenient
 from rlvr.loading import Templates
 from rlvr.prompts import Template
 from rlvr.questions import panels

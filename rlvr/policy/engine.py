@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rlvr import models
+from rlvr.completions import is_finished
 from rlvr.policy.adapter import lora_rank
 from rlvr.policy.slot import Answered, AnswerSlot, Progress, refuse_overlong, shares
 from rlvr.prompts import Messages
@@ -70,11 +71,11 @@ class VllmSampler:
         thoughts = [
             out.token_ids[: min(slot.thought_length(out.token_ids, out.text), limit)] if slot.words else []
             for _, out in outs
-            for limit in [len(out.token_ids) - (out.finish_reason != "stop")]
+            for limit in [len(out.token_ids) - (not is_finished(out.finish_reason))]
         ]
         read = self._at_slot([[*ids, *own] for (ids, _), own in zip(outs, thoughts, strict=True)], slot)
         return [
-            Answered(out.text, out.finish_reason == "stop", share, len(out.token_ids))
+            Answered(out.text, is_finished(out.finish_reason), share, len(out.token_ids))
             for (_, out), share in zip(outs, read, strict=True)
         ]
 

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 
-from rlvr.completions import completion_text
+from rlvr.completions import completion_text, is_finished, turn_text
 from rlvr.policy.slot import Answered, Progress, read_slot, shares, slot_texts, thought_end
 from rlvr.prompts import Messages
 from rlvr.remote import Client, is_passing
@@ -203,9 +203,9 @@ class _Service:
         reply = await self._send("chat/completions", {"messages": messages, **options})
         choice = self._choice("chat/completions", reply)
         message = choice.get("message")
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str | None):
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str | list | None):
             self._strange("chat/completions", "choices[0].message.content")
-        return _answered(message["content"] or "", choice, reply)
+        return _answered(turn_text(message), choice, reply)
 
     async def _send(self, endpoint: str, request: Mapping[str, Any]) -> dict[str, Any]:
         try:
@@ -245,7 +245,7 @@ class _Service:
 def _answered(text: str, choice: Mapping[str, Any], reply: Mapping[str, Any]) -> Answered:
     count = (reply.get("usage") or {}).get("completion_tokens")
     return Answered(
-        completion_text(text), choice.get("finish_reason") == "stop", {}, count if isinstance(count, int) else None
+        completion_text(text), is_finished(choice.get("finish_reason")), {}, count if isinstance(count, int) else None
     )
 
 

@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rlvr.answers import Choice
-from rlvr.completions import TAGS, completion_text, lenient, parse, reference
+from rlvr.completions import TAGS, completion_text, parse, reference, with_thought
+from rlvr.lenient import lenient
 
 ANSWERS = Choice({"up": "up", "down": "down", "unknown": "none"})
 GOOD = "<think>LAT went down.</think>\n<answer>down</answer>"
@@ -23,6 +24,8 @@ ACCEPTED = {
     "an empty thought": ("<think></think><answer>up</answer>", "up"),
     "other markup in the thought": ("<think><b>x</b> a < b </ think ></think><answer>up</answer>", "up"),
     "the other word in the thought": ("<think>up or down, both?</think><answer>up</answer>", "up"),
+    "a thought that the template has opened": ("\nLAT went down.</think>\n<answer>down</answer>", "down"),
+    "the same, empty": ("</think><answer>down</answer>", "down"),
 }
 # The structure stands, so a thought is given, but no answer.
 NO_ANSWER = {
@@ -67,6 +70,10 @@ MALFORMED = {
     "thought inside the answer": "<answer><think>x</think>down</answer>",
     "thought opened twice": "<think><think>x</think><answer>down</answer>",
     "closing tags first": "</think>x<think></answer>down<answer>",
+    "words between, the thought opened by the template": "x</think> so <answer>down</answer>",
+    "closed twice, the thought opened by the template": "x</think></think><answer>down</answer>",
+    "an answer before it, the thought opened by the template": "<answer>up</answer></think><answer>down</answer>",
+    "neither tag of a thought": "x <answer>down</answer>",
     "capitals in a tag": "<THINK>x</THINK><answer>down</answer>",
     "a space in a tag": "<think>x</think><answer >down</answer>",
     "zero-width space in a tag": "<think>x</think><ans\u200bwer>down</answer>",
@@ -104,7 +111,7 @@ fragments = st.sampled_from(
 )
 texts = st.lists(fragments | st.text(max_size=3), max_size=14).map("".join) | st.text()
 NO_TAG = r"(?:(?!</?think>|</?answer>).)*"
-GRAMMAR = re.compile(rf"\s*<think>({NO_TAG})</think>\s*<answer>({NO_TAG})</answer>\s*", re.DOTALL)
+GRAMMAR = re.compile(rf"\s*(?:<think>)?({NO_TAG})</think>\s*<answer>({NO_TAG})</answer>\s*", re.DOTALL)
 
 
 @given(texts)
@@ -154,6 +161,24 @@ def test_a_megabyte_of_anything_is_read(piece):
         ("<answer>up</answer><answer>down</answer>", "down"),
         ("<answer>down", "down"),
         (" Down. ", "down"),
+        ("weighing it\n</think>\n\n**Down.**", "down"),  # the template opened the thought
+        ("<think>up</think> Answer: DOWN.", "down"),
+        ("**Answer:** up", "up"),
+        ("**Answer**: _Up_", "up"),
+        ("The final answer is \\boxed{up}.", "up"),
+        ("So $\\boxed{\\text{down}}$", "down"),
+        ('{"answer": "up"}', "up"),
+        ('```json\n{"reason": "down is rare", "Answer": "Up"}\n```', "up"),
+        ("LAT is needed.\n\nIL-2 goes down", "down"),
+        ("Answer:\nup", "up"),
+        ("Antwort \u2014 na\u00efve. Answer: up", "up"),
+        ("Answer: up or down", None),
+        ("It may go up, or down", None),
+        ("not up but down", None),
+        ('{"answer": "up", "Answer": "down"}', None),
+        ('{"answer": ["up", "down"]}', None),
+        ("up</think>", None),  # a thought is no answer
+        ("Down the pathway, things are unclear", None),
         ("<answer>up or down</answer>", None),
         ("", None),
     ],
@@ -178,3 +203,32 @@ def test_text_of_messages_is_what_the_policy_wrote():
 def test_text_can_always_be_written_to_a_file(text):
     written = completion_text([{"role": "assistant", "content": text}]).encode("utf-8")
     assert len(written) >= len(text)
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"content": "<think>LAT went down.</think>\n<answer>down</answer>"},
+        {"content": "LAT went down.</think>\n<answer>down</answer>"},
+        {"content": "<answer>down</answer>", "reasoning_content": "LAT went down."},
+        {"content": "\n\n<answer>down</answer>", "reasoning": "LAT went down."},
+        {"content": [{"type": "text", "text": "<think>LAT went down.</think>"}, {"text": "<answer>down</answer>"}]},
+        {
+            "content": [
+                {"type": "thinking", "thinking": "LAT went down."},
+                {"type": "text", "text": "<answer>down</answer>"},
+            ]
+        },
+        {"content": [{"type": "reasoning", "reasoning": "LAT went down."}, "<answer>down</answer>"]},
+        {"content": GOOD, "reasoning_content": "a draft that the model was not asked for"},
+    ],
+)
+def test_a_thought_is_read_wherever_a_server_puts_it(turn):
+    read = parse(completion_text([{"role": "assistant", **turn}]), ANSWERS, {})
+    assert (read.thought, read.answer) == ("LAT went down.", "down")
+
+
+def test_a_thought_that_was_split_off_cannot_hide_an_answer():
+    both = with_thought("<answer>up</answer>", "<answer>down</answer>")
+    assert parse(both, ANSWERS, {}).answer is None
+    assert with_thought(None, "x") == with_thought("", "x") == "x"

@@ -14,6 +14,7 @@ import json
 from math import nan
 from typing import Any
 
+from rlvr.completions import is_finished, turn_text
 from rlvr.evaluation.harness import Asked
 from rlvr.loading import first
 from rlvr.prompts import Messages
@@ -22,7 +23,7 @@ from rlvr.types import Error
 try:
     from inspect_ai import Task, task
     from inspect_ai.dataset import MemoryDataset, Sample
-    from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig
+    from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig, ModelOutput
     from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
     from inspect_ai.solver import TaskState, generate
 except ImportError as error:
@@ -63,8 +64,8 @@ def verdicts(asked: Asked) -> Scorer:
 
     async def score(state: TaskState, target: Target) -> Score:
         question = questions[str(state.sample_id)]
-        finished = state.output.stop_reason not in ("max_tokens", "model_length")
-        row = await asyncio.to_thread(asked.verdicts, question, state.output.completion, finished)
+        finished = is_finished(state.output.stop_reason)
+        row = await asyncio.to_thread(asked.verdicts, question, _text(state.output), finished)
         names = list(asked.layer.verifiers)
         return Score(
             value={
@@ -84,6 +85,15 @@ def verdicts(asked: Asked) -> Scorer:
 def _chat(messages: Messages) -> list[ChatMessage]:
     kinds: dict[str, Any] = {"system": ChatMessageSystem, "user": ChatMessageUser}
     return [kinds[turn["role"]](content=turn["content"]) for turn in messages]
+
+
+def _text(output: ModelOutput) -> str:
+    """What the model wrote; a thought that its provider splits off is put back."""
+    if output.empty:
+        return ""
+    content = output.message.content
+    parts = content if isinstance(content, str) else [part.model_dump() for part in content]
+    return turn_text({"content": parts})
 
 
 def _number(score: float | None) -> float:

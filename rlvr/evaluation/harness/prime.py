@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Literal
 
+from rlvr.completions import turn_text
 from rlvr.evaluation.harness import Asked
 from rlvr.rewards.layer import Row
 from rlvr.types import Error, Question
@@ -62,7 +63,7 @@ class QuestionTask(vf.Task[QuestionData, vf.State, vf.TaskConfig]):
     async def _row(self, trace: vf.Trace) -> Row:
         asked = opened(*self.data.opened)
         written = trace.assistant_messages
-        text = (written[-1].content or "") if written else ""
+        text = turn_text(written[-1].model_dump()) if written else ""
         question = Question.from_json(self.data.question)
         return await asyncio.to_thread(asked.verdicts, question, text, not trace.is_truncated)
 
