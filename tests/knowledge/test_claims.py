@@ -61,7 +61,8 @@ class World:
     """A knowledge base of a dozen terms, made by hand."""
 
     def resolve(self, symbol):
-        return {"IL-2": "IL2"}.get(symbol, symbol if symbol in GENES else None)
+        aliases = {"IL-2": "IL2", "KO": "KRT8", "KD": "KRT9", "OE": "OE1", "WT": "WT1", "TF": "TF"}
+        return aliases.get(symbol, symbol if symbol in GENES else None)
 
     def term(self, id):
         return Term(id, TERMS[id][0], "biological_process") if id in TERMS else None
@@ -152,6 +153,14 @@ def status(text):
         ("ZAP70 knockdown lowers T cell activation.", []),
         ("ZAP70-deficient cells have T cell activation.", []),
         ("Loss of GATA3 reduces IL4.", []),
+        ("GATA3 KO reduces IL4.", []),
+        ("GATA3-KO cells have T cell activation.", []),
+        ("KO of GATA3 reduces IL4.", []),
+        ("GATA3 KD reduces IL4.", []),
+        ("GATA3 OE raises IL4.", []),
+        ("The TF GATA3 activates IL4.", ["GATA3 activates IL4"]),
+        ("GATA3 is a TF and activates IL4.", ["GATA3 activates IL4"]),
+        ("In WT cells, GATA3 activates IL4.", ["GATA3 activates IL4"]),
         ("ZAP70 is annotated to T cell activation (GO:1).", []),
         ("ZAP70: T cell activation; helicase activity.", []),
         ("ZAP70, LAT, T cell activation.", []),

@@ -19,6 +19,7 @@ from rlvr.knowledge.claims.words import (
     AUXILIARY,
     BE,
     BREAKS,
+    EXPERIMENT,
     GLUE,
     LACKS,
     NEGATIONS,
@@ -109,6 +110,8 @@ class _Sentence:
     def _genes(self, start: int, end: int) -> Iterator[tuple[int, tuple[int, str]]]:
         words, low = self.tokens.words, self.tokens.low
         for at in range(start, end):
+            if words[at] in EXPERIMENT:
+                continue
             if words[at] != low[at] or not words[at].isalpha():  # a symbol has a capital or a digit
                 found = self.lexicon.gene(self.tokens, at, end)
                 if found:

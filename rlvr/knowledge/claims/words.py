@@ -67,8 +67,10 @@ OPEN = _words("whether if unless suppose assuming")
 PERTURBED = _words(
     "knockdown knockdowns knockout knockouts knocked knocking loss depletion depleted depleting deletion deleted "
     "deleting silenced deficient deficiency null absence inhibited mutant mutants mutation overexpression "
-    "overexpressed perturbation perturbing perturbed crispri crispra kd ko"
+    "overexpressed perturbation perturbing perturbed crispri crispra kd ko oe"
 )
+# In prose these speak of the experiment, though each may also be a gene's name (KO: KRT8, TF: transferrin).
+EXPERIMENT = _words("KO KD OE WT TF")
 # Words that may stand between the items of a list, or between a relation and its object, without ending either.
 GLUE = _words(
     ", ( ) and or the a an of in to for as well also both with within at on its by into process processes pathway "
