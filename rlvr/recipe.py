@@ -42,7 +42,7 @@ TOP = {  # keys of trl's configurations -> where a recipe sets them
 }
 NUMBERS: dict[str, Any] = {  # of trl's configurations, what TRL takes and fails on later, if at all; so does text
     "max_steps": Annotated[int, Field(ge=-1)],
-    "num_train_epochs": NotNegative,
+    "num_train_epochs": Above0,
     "learning_rate": NotNegative,
     "warmup_steps": NotNegative | None,
     "weight_decay": NotNegative,

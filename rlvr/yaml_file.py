@@ -77,19 +77,21 @@ def read_mapping(path: Path, where: str) -> dict[str, Any]:
     return values
 
 
-def set_values(values: dict[str, Any], overrides: Sequence[str]) -> None:
+def set_values(
+    values: dict[str, Any], overrides: Sequence[str], what: str = "override", example: str = "grpo.max_steps=5"
+) -> None:
     """Set dotted keys in place, the last of several wins. Errors: no `=`, no YAML, a key inside what is no section."""
     for override in overrides:
         dotted, mark, text = override.partition("=")
         parts = dotted.split(".")
         if not mark or not all(part and part == part.strip() for part in parts):
-            raise Error(f"override {override!r}: write key=value, for example grpo.max_steps=5")
+            raise Error(f"{what} {override!r}: write key=value, for example {example}")
         section = values
         for depth, part in enumerate(parts[:-1], 1):
             section = section.setdefault(part, {})
             if not isinstance(section, dict):
-                raise Error(f"override {override!r}: {'.'.join(parts[:depth])} is not a section")
-        section[parts[-1]] = parse(text, f"override {override!r}")
+                raise Error(f"{what} {override!r}: {'.'.join(parts[:depth])} is not a section")
+        section[parts[-1]] = parse(text, f"{what} {override!r}")
 
 
 def each_once(overrides: list[str] | None) -> list[str]:

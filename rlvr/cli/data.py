@@ -257,7 +257,7 @@ def _interval(found: Mapping[str, Any]) -> str:
 def _opened(name: str, options: Sequence[str]) -> Source:
     """A source with its options, given as key=value."""
     values: dict[str, Any] = {}
-    set_values(values, each_once(list(options)))
+    set_values(values, each_once(list(options)), "option", "path=mine.csv")
     return build(plugins.load("data", name, Source), values, f"source {name}")
 
 

@@ -111,7 +111,7 @@ def test_metadata_says_what_is_supported() -> None:
     assert project["license"] == "Apache-2.0"
     assert project["requires-python"] == ">=3.11,<3.14"
     assert project["scripts"] == {"rlvr": "rlvr.cli:main"}
-    assert set(project["optional-dependencies"]) == {"vllm", "dev", "harness"}
+    assert set(project["optional-dependencies"]) == {"vllm", "dev", "docs", "harness"}
     assert re.search(r'"trl==1\.16', (ROOT / "pyproject.toml").read_text())
 
 

@@ -401,9 +401,9 @@ def test_a_tracker_is_refused_before_anything_is_read(tmp_path: Path, monkeypatc
     ("override", "told"),
     [
         ("watch.entropy.acton=stop", "did you mean 'action'"),
-        ("watch.entropy.patience=0", "at least 1 step"),
+        ("watch.entropy.patience=0", "patience must be at least 1, not 0"),
         ("watch.entropy.action=halt", "must be one of 'warn', 'lower_rate', 'stop', 'none'"),
-        ("watch.floor=0", "floor above 0"),
+        ("watch.floor=0", "floor must be above 0, not 0"),
         ("watch.entrpy={limit: 1}", "did you mean 'entropy'"),
     ],
 )

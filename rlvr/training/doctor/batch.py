@@ -25,16 +25,6 @@ def questions_fill_a_batch(setup: Setup) -> str | None:
     return checks.unfilled_batch(len(setup.pool), setup.batch)
 
 
-@check(Severity.REFUSE, needs=["batch", "pool", "grpo"])
-def there_is_a_step(setup: Setup) -> str | None:
-    """A run of no step trains nothing and says nothing."""
-    epochs, iterations = setup.grpo.num_train_epochs, setup.grpo.num_iterations
-    steps = setup.batch.steps(len(setup.pool), epochs, iterations)
-    if setup.grpo.max_steps < 1 and steps < 1 and len(setup.pool) >= setup.batch.prompts:
-        return f"grpo.num_train_epochs {epochs:g} of {len(setup.pool)} questions is no step; set grpo.max_steps"
-    return None
-
-
 @check(Severity.WARN, needs=["batch", "pool"])
 def few_questions_are_dropped(setup: Setup) -> str | None:
     """Each epoch leaves out what does not fill a generation batch."""
@@ -44,16 +34,6 @@ def few_questions_are_dropped(setup: Setup) -> str | None:
             f"each epoch drops {dropped} of {len(setup.pool)} training questions, which do not fill a "
             f"generation batch of {setup.batch.prompts} prompts; a smaller batch drops fewer"
         )
-    return None
-
-
-@check(Severity.WARN, needs=["batch", "grpo"])
-def checkpoints_fall_between_generations(setup: Setup) -> str | None:
-    """Buffered completions are not saved: a run resumed inside a generation batch samples it anew."""
-    per_generation = setup.batch.steps_per_generation * setup.grpo.num_iterations
-    apart = max(1, per_generation // setup.batch.accumulation)
-    if setup.grpo.save_strategy == "steps" and setup.grpo.save_steps % apart:
-        return f"grpo.save_steps {setup.grpo.save_steps:g} falls inside a generation batch; use a multiple of {apart}"
     return None
 
 

@@ -34,14 +34,6 @@ def vllm_samples_untruncated(setup: Setup) -> str | None:
     return None
 
 
-@check(Severity.REFUSE, needs=("grpo",))
-def temperature_is_positive(setup: Setup) -> str | None:
-    """Greedy completions of one prompt are all the same: no advantage."""
-    if setup.grpo.temperature <= 0:
-        return f"grpo.temperature {setup.grpo.temperature:g}: a group of equal completions teaches nothing; use about 1"
-    return None
-
-
 @check(Severity.REFUSE, f"{TRL}/pull/7040", needs=("grpo",))
 def groups_are_not_seeded(setup: Setup) -> str | None:
     """A seed per request gives every completion of a group the same words."""

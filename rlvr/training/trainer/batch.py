@@ -63,8 +63,3 @@ class Batch:
     def prompts(self) -> int:
         """Different prompts in one generation batch."""
         return self.completions // self.num_generations
-
-    def steps(self, questions: int, epochs: float, iterations: int) -> int:
-        """Optimiser steps that so many training questions give; TRL drops what does not fill a generation batch."""
-        passes = questions // self.prompts * self.steps_per_generation * iterations
-        return int(epochs * passes / self.accumulation)

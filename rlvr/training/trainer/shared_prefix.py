@@ -148,12 +148,23 @@ class SharedPrefix(GRPOTrainer):  # type: ignore[misc]
     ) -> Any:
         plain = super()._get_per_token_logps_and_entropies
         packed = self._packed(model, input_ids, attention_mask, logits_to_keep, rest, named)
-        if packed is None:
+        if packed is not None and not self._agrees:
+            with _certain(bare := self.accelerator.unwrap_model(model)):  # bare: ranks need not be here together
+                reference, *_ = plain(bare, input_ids, attention_mask, logits_to_keep, *rest, **named)
+                shared = packed.unpacked(self._computed(bare, packed).log_probs)
+            self._compare(shared, torch.where(packed.kept, reference, 0.0))
+        if packed is None or not self._agrees:
             return plain(model, input_ids, attention_mask, logits_to_keep, *rest, **named)
+        out = self._computed(model, packed)
+        entropy = packed.unpacked(out.entropy) if named.get("compute_entropy") else None
+        return packed.unpacked(out.log_probs), entropy, None
+
+    def _computed(self, model: Any, packed: Packed) -> Any:
+        """The head's outputs at the rows of `packed`, (R, T - 1) each."""
         bare = self.accelerator.unwrap_model(model)
         config = bare.config.get_text_config()
         with self.accelerator.autocast():
-            out = model(
+            return model(
                 input_ids=packed.input_ids,
                 attention_mask=masks(packed, config, bare.dtype, config._attn_implementation == "eager"),
                 position_ids=packed.positions,
@@ -161,13 +172,6 @@ class SharedPrefix(GRPOTrainer):  # type: ignore[misc]
                 fused_lm_head=True,
                 use_cache=False,
             )
-        logps = packed.unpacked(out.log_probs)
-        if not self._agrees:
-            with torch.no_grad():  # bare: ranks need not be here together
-                reference, *_ = plain(bare, input_ids, attention_mask, logits_to_keep, *rest, **named)
-            if not self._compared(logps.detach(), torch.where(packed.kept, reference, 0.0)):
-                return plain(model, input_ids, attention_mask, logits_to_keep, *rest, **named)
-        return logps, packed.unpacked(out.entropy) if named.get("compute_entropy") else None, None
 
     def _packed(self, model: Any, ids: Tensor, mask: Tensor, keep: int, rest: Any, named: Any) -> Packed | None:
         """None where the plain way is to be taken: images, a loss of the experts, no prompt twice."""
@@ -179,14 +183,13 @@ class SharedPrefix(GRPOTrainer):  # type: ignore[misc]
             return None
         return pack(ids, mask, keep)
 
-    def _compared(self, ours: Tensor, theirs: Tensor) -> bool:
+    def _compare(self, ours: Tensor, theirs: Tensor) -> None:
         """Whether the first batch agrees with the plain way. Each rank decides for itself: both ways are right."""
         exact = self.accelerator.mixed_precision == "no" and self.model.dtype == torch.float32
         worst = ((ours - theirs).abs() / (1 + theirs.abs())).max().item()
         self._agrees = worst <= (ROUNDING if exact else ROUNDING_BF16)
         if not self._agrees:
             self._fall_back(f"sharing the prompt of a group changes log-probabilities by up to {worst:.2g} here")
-        return self._agrees
 
     def _fall_back(self, why: str) -> None:
         self.shares_prefix = False
@@ -202,6 +205,19 @@ class SharedPrefix(GRPOTrainer):  # type: ignore[misc]
             return super()._generate_single_turn(*args, **options)
         with one_prefill(model):
             return super()._generate_single_turn(*args, **options)
+
+
+@contextmanager
+def _certain(model: Any) -> Iterator[None]:
+    """Inside, nothing of the model is left to chance: a comparison that drew dropout would fail, and a resumed run, which
+    compares once more, would go on with other random numbers."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
 
 
 @contextmanager
