@@ -15,6 +15,7 @@ from rlvr import prompts
 from rlvr.knowledge import KnowledgeBase
 from rlvr.prompts import Template
 from rlvr.questions.panels import pinned
+from rlvr.questions.shares import with_label_shares
 from rlvr.recipe import Evaluation, Recipe
 from rlvr.rewards.layer import RewardLayer, Weighted
 from rlvr.source import Source
@@ -52,7 +53,7 @@ def gather(recipe: Recipe) -> tuple[list[Source], list[Question]]:
 
     A source's `questions` caps its training questions, taken by hash, so that one large source does not drown the
     others. Errors: two questions of one id, a source without training questions, a true answer that the prompt of its
-    task does not allow.
+    task does not allow. Each question's truth says how often each label is the answer in training (`label_shares`).
     """
     sources, gathered = [], []
     for source, most in recipe.open_sources():
@@ -68,7 +69,7 @@ def gather(recipe: Recipe) -> tuple[list[Source], list[Question]]:
     if twice is not None:
         raise Error(f"question {twice} comes twice; name each source of the recipe once, or mend its ids")
     check_answers(gathered, prompts.own(recipe.prompt))
-    return sources, gathered
+    return sources, with_label_shares(gathered)
 
 
 def check_answers(questions: Iterable[Question], own: Templates) -> None:

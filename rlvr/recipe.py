@@ -161,6 +161,8 @@ class Learning:
     rename: bool = False  # the warm start deals gene names anew: they say nothing of unseen genes, the evidence does
     critic: str | None = None  # one of the verifiers: the warm start leaves out what it would answer otherwise
     answer_weight: float = 1.0  # for how many tokens of a thought an answer's word counts in the warm start's loss
+    format_only: bool = False  # the warm start draws its answers, and what its thoughts read, at random: no label is spent
+    answer_entropy: NotNegative = 0.0  # GRPO's bonus on the entropy of the answer's word, in nats, beside the advantage
 
     def __post_init__(self) -> None:
         if len(self.keep) != 2 or not 0.0 <= self.keep[0] <= self.keep[1] <= 1.0:
@@ -169,8 +171,10 @@ class Learning:
             raise Error("recipe: learning.keep and learning.curriculum need learning.pool; `rlvr probe` makes the file")
         if self.answer_weight < 1:
             raise Error(f"recipe: learning.answer_weight is {self.answer_weight:g}; it must be at least 1")
-        if self.rationales and (self.rename or self.critic):
-            key = "rename" if self.rename else "critic"
+        if self.format_only and self.critic:
+            raise Error("recipe: learning.critic judges answers that learning.format_only draws at random; remove one")
+        if self.rationales and (self.rename or self.critic or self.format_only):
+            key = "rename" if self.rename else "critic" if self.critic else "format_only"
             raise Error(f"recipe: learning.{key} is for written rationales; remove it, or learning.rationales")
         if self.curriculum and not all(0.0 < share <= 1.0 for _, share in self.shares.points):
             raise Error("recipe: learning.curriculum: every share must be above 0 and at most 1")

@@ -9,6 +9,8 @@ neighbours is left for the policy to learn. Held-out questions are refused.
 
 from __future__ import annotations
 
+import dataclasses
+import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -67,7 +69,22 @@ def leading(evidence: Sequence[Mapping[str, Any]]) -> tuple[str, int | None]:
     return first, nearest[first] - nearest[others[0]] if others else None
 
 
-def rows(question: Question, template: Template) -> dict[str, Messages]:
-    """One row for trl.SFTTrainer: a prompt and the completion whose tokens are learned."""
-    completion = [{"role": "assistant", "content": rationale(question, template)}]
+def rows(question: Question, template: Template, text: str | None = None) -> dict[str, Messages]:
+    """One row for trl.SFTTrainer: a prompt and the completion whose tokens are learned. text: another completion than
+    the question's rationale."""
+    completion = [{"role": "assistant", "content": rationale(question, template) if text is None else text}]
     return {"prompt": template.render(question), "completion": completion}
+
+
+def form_alone(question: Question, template: Template, draw: random.Random) -> str:
+    """A completion that shows the format and spends no label: its answer is drawn from the prompt's words, and its
+    thought reads some of the evidence, in any order. So what to read, and what follows from it, is left for GRPO.
+    Raises for a question outside the training split, and for a prompt whose answers are no closed set of words."""
+    words = sorted(template.slot_words)
+    if not words:
+        raise Error(f"prompt {template.task}: learning.format_only draws answers from a prompt's words, and it has none")
+    shown = list(question.fields.get("evidence", ()))
+    read = draw.sample(shown, draw.randint(1, len(shown))) if shown else shown
+    fields = {**question.fields, "evidence": read} if "evidence" in question.fields else question.fields
+    asked = dataclasses.replace(question, fields=fields)
+    return reference(thought(asked, template), draw.choice(words))

@@ -164,13 +164,10 @@ class Run:
                 callbacks=[JsonLines(self.folder / "metrics.jsonl", "warm_start")],
             )
             if self.recipe.learning.answer_weight != 1.0:
-                closed = [template.slot_words for template in self.templates.values() if template.slot_words]
-                slots = [policy.AnswerSlot(self.tokenizer, words) for words in closed]
-                trainer.weigh(self.recipe.learning.answer_weight, {token for slot in slots for token in slot.words})
+                trainer.weigh(self.recipe.learning.answer_weight, self._answer_words())
             trainer.keep("seconds", self.stopwatch)
             one_line_a_step(trainer)
-            with masked_positions_skipped():
-                trainer.train()
+            self._train(trainer)
         self._save("warm_start/adapter")
 
     def grpo(self) -> None:
@@ -187,6 +184,7 @@ class Run:
                 self.recipe,
                 self.layer,
                 self.folder / "rollouts",
+                self._answer_words(),
                 model=self.model,
                 args=self.grpo_config,
                 train_dataset=Dataset.from_list(rows),
@@ -195,8 +193,7 @@ class Run:
             )
             trainer.keep("seconds", self.stopwatch)
             one_line_a_step(trainer)
-            with masked_positions_skipped():
-                trainer.train()
+            self._train(trainer)
         watcher.refuse_to_go_on()
         self._save("adapter")
 
@@ -213,6 +210,18 @@ class Run:
 
     def _render(self, question: Question) -> prompts.Messages:
         return self.templates[question.task].render(question)
+
+    def _train(self, trainer: Any) -> None:
+        """Under autocast accelerate wraps the model's forward and leaves it so: probabilities at the answer slot would be
+        rounded to bfloat16 (64 questions had 7 distinct ones)."""
+        with masked_positions_skipped():
+            trainer.train()
+        trainer.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+
+    def _answer_words(self) -> set[int]:
+        """The first tokens of the answers that prompts with a closed set of them allow."""
+        closed = [template.slot_words for template in self.templates.values() if template.slot_words]
+        return {token for words in closed for token in policy.AnswerSlot(self.tokenizer, words).words}
 
     def _save(self, name: str) -> None:
         self._finished()  # first: once the adapter is there, nothing else brings the counts back

@@ -16,6 +16,7 @@ score. A cross-fitted oracle gives that score without a look at the question's o
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -47,7 +48,14 @@ def warm_start_rows(
     if learning.rationales is None:
         asked = questions if critic is None else passed(questions, templates, critic)
         asked = renaming.dealt(asked, seed) if learning.rename else asked
-        return [rationales.rows(question, templates[question.task]) for question in asked]
+        if not learning.format_only:
+            return [rationales.rows(question, templates[question.task]) for question in asked]
+        draw = random.Random(seed)
+        return [
+            rationales.rows(question, template, rationales.form_alone(question, template, draw))
+            for question in asked
+            for template in (templates[question.task],)
+        ]
     path = Path(learning.rationales)
     sampled = read_probe(path, "best", "learning.rationales")
     best = {

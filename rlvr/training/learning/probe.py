@@ -25,9 +25,9 @@ from rlvr.loading import first, gather, reward_layer, templates
 from rlvr.recipe import Recipe
 from rlvr.rewards.layer import RewardLayer
 from rlvr.tables import write_parquet
-from rlvr.types import Error
+from rlvr.types import Error, Reason
 
-PASS = 0.5  # the least score that passes
+PASS = 0.5  # the least score that passes where a verdict is not "correct"
 BARS = 40  # characters of the longest bar
 EDGES = ((0.0, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 1.0))
 
@@ -57,7 +57,7 @@ def probe(
     layer = reward_layer(recipe, by_task)
     deciding = _deciding(layer, by)
     measure(chosen(asking, adapter, server, None), questions, by_task, layer, asking, "probe", out)
-    columns = list(dict.fromkeys(["question_id", "task", "completion", "answer", "reward", deciding]))
+    columns = ["question_id", "task", "completion", "answer", "reward", deciding, f"{deciding}/reason"]
     found = summarise(pd.read_parquet(out / "evaluations" / "probe.parquet", columns=columns), deciding)
     write_parquet(found, out / "probe.parquet")
     return found
@@ -65,7 +65,8 @@ def probe(
 
 def summarise(rows: pd.DataFrame, deciding: str) -> pd.DataFrame:
     """One row for each question, from one row for each completion. What no verifier could score does not count."""
-    passed = pd.to_numeric(rows[deciding]) >= PASS  # no score, no pass
+    # no score, no pass; a right answer passes however little its verifier pays for it
+    passed = (pd.to_numeric(rows[deciding]) >= PASS) | (rows[f"{deciding}/reason"] == Reason.CORRECT)
     rows = rows.assign(passed=passed, reward=pd.to_numeric(rows["reward"]))
     by_question = rows.groupby("question_id", sort=False)
     best = rows[passed].sort_values("reward", ascending=False, kind="stable").drop_duplicates("question_id")

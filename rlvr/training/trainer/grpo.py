@@ -8,7 +8,7 @@ a schedule, the step time by part (see PARTS), and a random state of its own aft
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from transformers import set_seed
 from rlvr.recipe import Recipe
 from rlvr.rewards.layer import RewardLayer
 from rlvr.tables import write_parquet
+from rlvr.training.trainer.answer_entropy import AnswerEntropy
 from rlvr.training.trainer.dynamic_sampling import DynamicSampling
 from rlvr.training.trainer.order import Order
 from rlvr.training.trainer.patches import engine_options
@@ -32,11 +33,13 @@ from rlvr.training.trainer.sync import BaseUnchanged
 PARTS = ("sync", "generate", "verify", "write")
 
 
-class Trainer(Resuming, DynamicSampling, SharedPrefix):
+class Trainer(Resuming, DynamicSampling, AnswerEntropy, SharedPrefix):
     """trl.GRPOTrainer whose rewards come from a RewardLayer and whose rollouts are kept."""
 
-    def __init__(self, recipe: Recipe, layer: RewardLayer, rollouts: Path, **options: Any) -> None:
-        self._layer, self._rollouts, self.learning = layer, rollouts, recipe.learning
+    def __init__(
+        self, recipe: Recipe, layer: RewardLayer, rollouts: Path, answer_words: Collection[int] = (), **options: Any
+    ) -> None:
+        self._layer, self._rollouts, self.learning, self.answer_words = layer, rollouts, recipe.learning, answer_words
         self._seconds, self._ended = dict.fromkeys(PARTS, 0.0), 0.0
         with engine_options(recipe.vllm, options["args"]):
             super().__init__(reward_funcs=layer.functions(), **options)
