@@ -161,7 +161,9 @@ class Learning:
     rename: bool = False  # the warm start deals gene names anew: they say nothing of unseen genes, the evidence does
     critic: str | None = None  # one of the verifiers: the warm start leaves out what it would answer otherwise
     answer_weight: float = 1.0  # for how many tokens of a thought an answer's word counts in the warm start's loss
-    format_only: bool = False  # the warm start draws its answers, and what its thoughts read, at random: no label is spent
+    format_only: bool = (
+        False  # the warm start draws its answers, and what its thoughts read, at random: no label is spent
+    )
     answer_entropy: NotNegative = 0.0  # GRPO's bonus on the entropy of the answer's word, in nats, beside the advantage
 
     def __post_init__(self) -> None:

@@ -23,9 +23,13 @@ NAMED = 60  # characters of a field that a thought may repeat
 
 def rationale(question: Question, template: Template) -> str:
     """A completion in the trained format. Raises for a question outside the training split."""
+    _refuse_held_out(question)
+    return reference(thought(question, template), template.word(question.truth["answer"]))
+
+
+def _refuse_held_out(question: Question) -> None:
     if question.split != "train":
         raise Error(f"question {question.id} is in the {question.split} split; rationales are for training questions")
-    return reference(thought(question, template), template.word(question.truth["answer"]))
 
 
 def thought(question: Question, template: Template) -> str:
@@ -80,9 +84,12 @@ def form_alone(question: Question, template: Template, draw: random.Random) -> s
     """A completion that shows the format and spends no label: its answer is drawn from the prompt's words, and its
     thought reads some of the evidence, in any order. So what to read, and what follows from it, is left for GRPO.
     Raises for a question outside the training split, and for a prompt whose answers are no closed set of words."""
+    _refuse_held_out(question)
     words = sorted(template.slot_words)
     if not words:
-        raise Error(f"prompt {template.task}: learning.format_only draws answers from a prompt's words, and it has none")
+        raise Error(
+            f"prompt {template.task}: learning.format_only draws answers from a prompt's words, and it has none"
+        )
     shown = list(question.fields.get("evidence", ()))
     read = draw.sample(shown, draw.randint(1, len(shown))) if shown else shown
     fields = {**question.fields, "evidence": read} if "evidence" in question.fields else question.fields

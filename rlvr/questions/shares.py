@@ -30,7 +30,10 @@ def with_label_shares(questions: Sequence[Question]) -> list[Question]:
     return [
         dataclasses.replace(
             question,
-            truth={**question.truth, "label_shares": _shares(by_readout[question.task, question.readout], by_task[question.task])},
+            truth={
+                **question.truth,
+                "label_shares": _shares(by_readout[question.task, question.readout], by_task[question.task]),
+            },
         )
         if isinstance(question.truth.get("answer"), str)
         else question

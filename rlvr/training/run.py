@@ -212,8 +212,8 @@ class Run:
         return self.templates[question.task].render(question)
 
     def _train(self, trainer: Any) -> None:
-        """Under autocast accelerate wraps the model's forward and leaves it so: probabilities at the answer slot would be
-        rounded to bfloat16 (64 questions had 7 distinct ones)."""
+        """Under autocast accelerate wraps the model's forward and leaves it so: probabilities at the answer slot would
+        be rounded to bfloat16 (64 questions had 7 distinct ones)."""
         with masked_positions_skipped():
             trainer.train()
         trainer.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)

@@ -113,9 +113,9 @@ PROVOKED: list[tuple[str, list[str], Machine]] = [
     ("vllm_on_a_cpu_is_modest", ["vllm.enabled=true"], CPU),
     ("kl_spares_empty_groups", ["grpo.beta=0.04"], CPU),
     ("loss_ignores_length", ["grpo.loss_type=grpo"], CPU),
-    ("dr_grpo_is_whole", ["grpo.loss_type=dr_grpo"], CPU),
+    ("dr_grpo_is_whole", ["grpo.loss_type=dr_grpo", "grpo.scale_rewards=group"], CPU),
     ("sequence_ratios_are_clipped_close", ["grpo.importance_sampling_level=sequence"], CPU),
-    ("proper_scores_are_not_scaled", ["verifiers={brier: {weight: 1.0}}"], CPU),
+    ("proper_scores_are_not_scaled", ["verifiers={brier: {weight: 1.0}}", "grpo.scale_rewards=group"], CPU),
     ("scaling_is_heard", ["grpo.multi_objective_aggregation=normalize_then_sum", "grpo.scale_rewards=none"], CPU),
     ("truncated_completions_are_masked", ["grpo.epsilon_high=0.28"], CPU),
     ("rewards_get_their_columns", ["grpo.remove_unused_columns=true"], CPU),
@@ -140,9 +140,9 @@ def test_cures_are_heard(model: Path) -> None:
     cures = {
         "vllm_samples_untruncated": ["grpo.top_p=0.95"],  # without vLLM there is no ratio to bias
         "long_completions_are_not_masked": [*VLLM, "grpo.vllm_importance_sampling_mode=token_truncate"],
-        "dr_grpo_is_whole": ["grpo.loss_type=dr_grpo", "grpo.scale_rewards=none"],
+        "dr_grpo_is_whole": ["grpo.loss_type=dr_grpo"],
         "loss_ignores_length": ["grpo.loss_type=grpo", "grpo.importance_sampling_level=sequence"],
-        "proper_scores_are_not_scaled": ["verifiers={brier: {weight: 1.0}}", "grpo.scale_rewards=none"],
+        "proper_scores_are_not_scaled": ["verifiers={brier: {weight: 1.0}}"],
         "lora_has_no_dropout": ["lora.lora_dropout=0.05", "grpo.disable_dropout=true"],
         "truncated_completions_are_masked": ["grpo.epsilon_high=0.28", "grpo.mask_truncated_completions=true"],
     }

@@ -222,7 +222,7 @@ def test_a_summary_counts_what_was_scored() -> None:
             {"question_id": "b", "reward": None, "label": None, "answer": "up", "completion": "all failed"},
             {"question_id": "c", "reward": 0.2, "label": 0.0, "answer": "up", "completion": "wrong"},
         ]
-    ).assign(task="t")
+    ).assign(task="t", **{"label/reason": "wrong"})
     found, other = summarise(rows, "label").to_dict("records")
     assert (found["question_id"], found["samples"], found["scored"], found["passed"]) == ("a", 4, 3, 2)
     assert (found["pass_rate"], found["reward"], found["parse_rate"]) == pytest.approx((2 / 3, 1.4, 0.75))
@@ -231,6 +231,12 @@ def test_a_summary_counts_what_was_scored() -> None:
     assert not isinstance(other["best"], str)
     with pytest.raises(Error, match="no completion got a reward"):
         summarise(rows[rows["question_id"] == "b"], "label")
+
+
+def test_a_right_answer_passes_however_little_it_earns() -> None:
+    row = {"question_id": "a", "reward": 0.1, "label": 0.1, "answer": "up", "completion": "right", "task": "t"}
+    rows = pd.DataFrame([{**row, "label/reason": "correct"}, {**row, "label/reason": "partial"}])
+    assert summarise(rows, "label")["passed"].tolist() == [1]
 
 
 @given(st.lists(st.integers(0, 8).map(lambda n: n / 8), min_size=1, max_size=300))

@@ -64,7 +64,9 @@ def pinned() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pinned():
-        return tiny.make(tmp_path_factory.mktemp("tiny"), tiny.planted(), steps=120)  # enough that its completions parse: rewards differ
+        return tiny.make(
+            tmp_path_factory.mktemp("tiny"), tiny.planted(), steps=120
+        )  # enough that its completions parse: rewards differ
 
 
 @pytest.fixture(scope="session")

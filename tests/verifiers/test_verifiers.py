@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rlvr.answers import Choice
 from rlvr.completions import TAGS, parse, reference
 from rlvr.plugins import load
-from rlvr.types import Completion, Question, Reason, Verdict
+from rlvr.types import Completion, Error, Question, Reason, Verdict
 from rlvr.verifier import Verifier
 
 ANSWERS = Choice({"up": "up", "down": "down"})
@@ -254,3 +254,31 @@ def test_every_verifier_reads_the_question_it_is_given():
     )
     question = Question.from_json(text)
     assert [verdict(name, question).score for name in NAMES] == [1.0] * 4
+
+
+def test_a_balanced_label_pays_a_right_answer_by_how_rare_it_is(make_question):
+    shares = {"up": 0.6, "down": 0.25, "none": 0.15}
+    earned = {}
+    for answer in shares:
+        question = make_question(truth={"answer": answer, "label_shares": shares})
+        right, wrong = (Completion("", "t", given) for given in (answer, "odd"))
+        verdict = verifier("label", balanced=True).verify(question, right)
+        earned[answer] = verdict.score
+        assert verdict.reason == Reason.CORRECT
+        assert verifier("label", balanced=True).verify(question, wrong).score == 0.0
+        assert verifier("label").verify(question, right).score == 1.0
+    assert earned == {"up": pytest.approx(0.25), "down": pytest.approx(0.6), "none": 1.0}
+    # Whatever word is always answered earns the same on average.
+    assert {round(shares[answer] * score, 9) for answer, score in earned.items()} == {0.15}
+    assert "up, 60% of training labels here; the rarest 15%" in str(
+        verifier("label", balanced=True)
+        .verify(make_question(truth={"answer": "up", "label_shares": shares}), Completion("", "t", "up"))
+        .evidence
+    )
+
+
+def test_a_label_that_training_never_saw_earns_all_and_missing_shares_are_an_error(make_question):
+    question = make_question(truth={"answer": "down", "label_shares": {"up": 0.9, "none": 0.1}})
+    assert verifier("label", balanced=True).verify(question, Completion("", "t", "down")).score == 1.0
+    with pytest.raises(Error, match="no label_shares in its truth"):
+        verifier("label", balanced=True).verify(make_question(), Completion("", "t", "down"))

@@ -209,8 +209,8 @@ class SharedPrefix(GRPOTrainer):  # type: ignore[misc]
 
 @contextmanager
 def _certain(model: Any) -> Iterator[None]:
-    """Inside, nothing of the model is left to chance: a comparison that drew dropout would fail, and a resumed run, which
-    compares once more, would go on with other random numbers."""
+    """Inside, nothing of the model is left to chance: a comparison that drew dropout would fail, and a resumed run,
+    which compares once more, would go on with other random numbers."""
     training = model.training
     model.eval()
     try:
