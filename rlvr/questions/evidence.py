@@ -96,61 +96,17 @@ def build_questions(
     if wordless:
         raise Error(f"{where}: context {wordless[0]!r} has no words; add it to contexts")
     table = table.reset_index(drop=True)
-    names = sorted(set(table["perturbation"]))
-    core, annotations = knowledge.core(names).tolist(), knowledge.annotations(names).tolist()
-    similarity = knowledge.similarity(names, names)
-    partners = knowledge.partners(names, names)
-    found = knowledge.rows(names)  # an old and a new symbol of one gene are one gene
-    identity = np.where(found >= 0, found, -1 - np.arange(len(names)))
-    gene = pd.Series(range(len(names)), index=names)[table["perturbation"]].to_numpy()
-    label = pd.Series(range(len(labels)), index=list(labels))[table["label"]].to_numpy()
-    training = (table["split"] == "train").to_numpy()
-
-    size = (len(table), len(labels))
-    votes, machines = np.full(size, np.nan), np.full(size, np.nan)
-    nearest = np.full((len(table), k), -1)  # rows of the table
-    for group in table.groupby(["context", "readout"], sort=False).indices.values():
-        rows = np.asarray(group)
-        known = rows[training[rows]]
-        known = known[np.argsort(gene[known], kind="stable")]  # by name, which breaks ties
-        if not len(known):
-            continue
-        other = identity[gene[rows]][:, None] != identity[gene[known]][None, :]
-        close = np.where(other, similarity[np.ix_(gene[rows], gene[known])], 0.0)
-        answers = np.eye(len(labels))[label[known]]
-        rate = _rate(other, answers)
-        votes[rows] = _vote(close**2, answers, rate)
-        machines[rows] = _vote((partners[np.ix_(gene[rows], gene[known])] & other).astype(float), answers, rate)
-        if not k:
-            continue
-        rank = _turns(close, label[known]) if contrastive else -close
-        order = np.argsort(rank, axis=1, kind="stable")[:, :k]
-        related = np.take_along_axis(close, order, axis=1) >= 0.005  # below that it would read 0 %
-        nearest[rows, : order.shape[1]] = np.where(related, known[order], -1)
-
-    known_of = _known(knowledge, sorted({*names, *table["readout"]}), snippets) if snippets else {}
-    shown = np.argwhere(nearest >= 0)
-    measured = nearest[tuple(shown.T)]
-    left, right = gene[shown[:, 0]], gene[measured]
-    shared = _shared(knowledge, names, left, right)
-    step = COARSE if contrastive else 1
-    percent = (step * np.rint(100 / step * similarity[left, right])).astype(int).tolist()
-    shows, told = right.tolist(), label[measured].tolist()
-    # Plain lists from here on: reading an array number by number would take most of the time.
-    ends = np.searchsorted(shown[:, 0], np.arange(len(table) + 1)).tolist()
-    place, neighbours, complexes = gene.tolist(), votes.tolist(), machines.tolist()
+    genes = _Genes.of(table["perturbation"], knowledge)
+    related = _related(table, genes, labels, k, contrastive)
+    evidence = _evidence(related, genes, knowledge, labels, COARSE if contrastive else 1)
+    known = _known(knowledge, sorted({*genes.names, *table["readout"]}), snippets) if snippets else {}
+    core, annotations = knowledge.core(genes.names).tolist(), knowledge.annotations(genes.names).tolist()
+    # Plain lists: reading an array number by number would take most of the time.
+    place, neighbours, partners = genes.of_row.tolist(), related.neighbours.tolist(), related.partners.tolist()
     for row, (perturbation, readout, context, answer, split) in enumerate(
         table[list(tables.COLUMNS)].itertuples(index=False, name=None)
     ):
-        evidence: list[dict[str, Any]] = [
-            {
-                "perturbation": names[shows[i]],
-                "answer": labels[told[i]],
-                "similarity": percent[i],
-                "shared": shared[i][1],
-            }
-            for i in range(ends[row], ends[row + 1])
-        ]
+        shown = evidence[row]
         yield Question(
             id=f"{source}:{task}:{context}:{perturbation}:{readout}",
             task=task,
@@ -159,24 +115,110 @@ def build_questions(
                 "readout": readout,
                 "context": contexts[context],
                 "modality": modality,
-                "evidence": evidence,
-                **({"known": {name: known_of[name] for name in (perturbation, readout)}} if snippets else {}),
+                "evidence": [item for item, _ in shown],
+                **({"known": {name: known[name] for name in (perturbation, readout)}} if snippets else {}),
             },
             truth={
                 "answer": answer,
                 "neighbours": _named(neighbours[row], labels),
-                "partners": _named(complexes[row], labels),
+                "partners": _named(partners[row], labels),
                 "core": core[place[row]],
                 "annotations": annotations[place[row]],
                 "context": context,
                 # The ids behind each item's `shared`. Not beside it: what stands in the fields a prompt may show, and
                 # who cites what is shown has added nothing.
-                "shared": [shared[i][0] for i in range(ends[row], ends[row + 1])],
+                "shared": [term for _, term in shown],
                 **({"contrastive": True} if contrastive else {}),
             },
             source=source,
             split=split,
         )
+
+
+@dataclass(frozen=True)
+class _Genes:
+    """The perturbations of a table. of_row: [rows], place in `names`; identity: [names], equal for two symbols of one
+    gene; similarity and shared complexes: [names, names]."""
+
+    names: list[str]
+    of_row: NDArray[np.integer[Any]]
+    identity: NDArray[np.int64]
+    similarity: Votes
+    partners: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, perturbations: pd.Series, knowledge: Annotations) -> _Genes:
+        names = sorted(set(perturbations))
+        rows = knowledge.rows(names)
+        return cls(
+            names,
+            pd.Series(range(len(names)), index=names)[perturbations].to_numpy(),
+            np.where(rows >= 0, rows, -1 - np.arange(len(names))),
+            knowledge.similarity(names, names),
+            knowledge.partners(names, names),
+        )
+
+
+@dataclass(frozen=True)
+class _Related:
+    """Of each row of a table: two votes of the training rows of its readout, [rows, labels], nan where none is related;
+    and the rows that its prompt shows, [rows, k], -1 where there are fewer. label: [rows], place in the labels."""
+
+    neighbours: Votes
+    partners: Votes
+    nearest: NDArray[np.integer[Any]]
+    label: NDArray[np.integer[Any]]
+
+
+def _related(table: pd.DataFrame, genes: _Genes, labels: Sequence[str], k: int, contrastive: bool) -> _Related:
+    """What the training rows of the same readout in the same cells say of each row, less those of its own gene."""
+    gene, size = genes.of_row, (len(table), len(labels))
+    label = pd.Series(range(len(labels)), index=list(labels))[table["label"]].to_numpy()
+    training = (table["split"] == "train").to_numpy()
+    related = _Related(np.full(size, np.nan), np.full(size, np.nan), np.full((len(table), k), -1), label)
+    for group in table.groupby(["context", "readout"], sort=False).indices.values():
+        rows = np.asarray(group)
+        known = rows[training[rows]]
+        known = known[np.argsort(gene[known], kind="stable")]  # by name, which breaks ties
+        if not len(known):
+            continue
+        pairs = np.ix_(gene[rows], gene[known])
+        other = genes.identity[gene[rows]][:, None] != genes.identity[gene[known]][None, :]
+        close = np.where(other, genes.similarity[pairs], 0.0)
+        answers = np.eye(len(labels))[label[known]]
+        rate = _rate(other, answers)
+        related.neighbours[rows] = _vote(close**2, answers, rate)
+        related.partners[rows] = _vote((genes.partners[pairs] & other).astype(float), answers, rate)
+        if not k:
+            continue
+        rank = _turns(close, label[known]) if contrastive else -close
+        order = np.argsort(rank, axis=1, kind="stable")[:, :k]
+        visible = np.take_along_axis(close, order, axis=1) >= 0.005  # below that it would read 0 %
+        related.nearest[rows, : order.shape[1]] = np.where(visible, known[order], -1)
+    return related
+
+
+def _evidence(
+    related: _Related, genes: _Genes, knowledge: Annotations, labels: Sequence[str], step: int
+) -> list[list[tuple[dict[str, Any], str]]]:
+    """What each row's prompt shows: items, each with the id of what it shares. step: of a similarity, in percent."""
+    shown = np.argwhere(related.nearest >= 0)
+    measured = related.nearest[tuple(shown.T)]
+    left, right = genes.of_row[shown[:, 0]], genes.of_row[measured]
+    shared = _shared(knowledge, genes.names, left, right)
+    percent = (step * np.rint(100 / step * genes.similarity[left, right])).astype(int).tolist()
+    rows: list[list[tuple[dict[str, Any], str]]] = [[] for _ in related.nearest]
+    for row, name, label, similarity, (term, words) in zip(
+        shown[:, 0].tolist(), right.tolist(), related.label[measured].tolist(), percent, shared, strict=True
+    ):
+        item = {
+            "perturbation": genes.names[name],
+            "answer": labels[label],
+            "similarity": similarity,
+            "shared": words,
+        }
+        rows[row].append((item, term))
+    return rows
 
 
 def _turns(close: Votes, label: NDArray[np.integer[Any]]) -> Votes:
