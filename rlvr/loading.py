@@ -20,6 +20,7 @@ from rlvr.recipe import Evaluation, Recipe
 from rlvr.rewards.layer import RewardLayer, Weighted
 from rlvr.source import Source
 from rlvr.types import Error, Question
+from rlvr.verifier import KnowledgeVerifier
 
 Templates = Mapping[str, Template]  # by task
 
@@ -40,10 +41,11 @@ def reward_layer(recipe: Recipe, by_task: Templates) -> RewardLayer:
     batch runs, and a run records its version, which it could not do of one that only its worker process opens.
     """
     opened = {name: Weighted(*values) for name, values in recipe.open_verifiers().items()}
-    for name in sorted({str(e.verifier.knowledge) for e in opened.values() if hasattr(e.verifier, "knowledge")}):
+    verifiers = [entry.verifier for entry in opened.values()]
+    for name in sorted({v.knowledge for v in verifiers if isinstance(v, KnowledgeVerifier) and v.knowledge}):
         KnowledgeBase.open(name)
-    for entry in opened.values():
-        entry.verifier.prepare()
+    for verifier in verifiers:
+        verifier.prepare()
     answers = {task: template.answers for task, template in by_task.items()}
     return RewardLayer(opened, answers, max_error_rate=recipe.max_error_rate, deadline=recipe.deadline)
 

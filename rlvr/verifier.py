@@ -96,3 +96,15 @@ class Verifier(ABC):
     def honest(self, question: Question) -> Honest:
         """How to earn the most on this question, for the conformance kit and the red team."""
         return Honest("", question.truth["answer"])
+
+
+@dataclass(frozen=True)
+class KnowledgeVerifier(Verifier):
+    """A verifier that reads a knowledge base.
+
+    knowledge: its name, as `KnowledgeBase.open` takes it, or None for none. It is opened before the first batch, so
+    that no deadline runs while it is built, and its version is kept with every evaluation. The conformance kit puts
+    "sample" in the place of "upstream".
+    """
+
+    knowledge: str | None = "upstream"

@@ -13,13 +13,13 @@ from typing import ClassVar, Literal
 from rlvr.knowledge.claims import Lexicon
 from rlvr.knowledge.claims.lexicon import GENE_FIELDS
 from rlvr.types import Completion, Question, Reason, Verdict
-from rlvr.verifier import Honest, Verifier
+from rlvr.verifier import Honest, KnowledgeVerifier
 
 LONGEST = 100_000  # characters; no thought of honest length comes near
 
 
 @dataclass(frozen=True)
-class Statements(Verifier):
+class Statements(KnowledgeVerifier):
     """Abstains where the knowledge base holds nothing specific of any gene of the question.
 
     most: statements of a thought, above which it is stuffed. most_genes: human genes; a term that more of them carry

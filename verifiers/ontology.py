@@ -7,13 +7,13 @@ from typing import ClassVar, Literal
 
 from rlvr.knowledge import KnowledgeBase
 from rlvr.types import Completion, Evidence, Question, Reason, Verdict
-from rlvr.verifier import Verifier
+from rlvr.verifier import KnowledgeVerifier
 
 from ._common import UNREADABLE
 
 
 @dataclass(frozen=True)
-class Ontology(Verifier):
+class Ontology(KnowledgeVerifier):
     """The similarity of the answered term to the true one, by what they have in common above them:
 
         score = |A(answer) & A(truth)| / |A(answer) | A(truth)|

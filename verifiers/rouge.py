@@ -12,7 +12,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from rlvr.knowledge import KnowledgeBase
 from rlvr.knowledge.claims.lexicon import GENE_FIELDS
 from rlvr.types import Completion, Error, Evidence, Question, Reason, Verdict
-from rlvr.verifier import Honest, Verifier
+from rlvr.verifier import Honest, KnowledgeVerifier
 
 from ._common import MALFORMED
 
@@ -21,7 +21,7 @@ LETTERS_PER_WORD = 40  # of the text that is looked at, for each word that may c
 
 
 @dataclass(frozen=True)
-class Rouge(Verifier):
+class Rouge(KnowledgeVerifier):
     """ROUGE (Lin 2004, aclanthology.org/W04-1013) between the thought and the names and definitions of the `terms`
     rarest terms of each of the question's genes: the F-measure of words ("rouge1"), of pairs of words ("rouge2") or
     of the longest common subsequence ("rougeL"). rbio1 (doi:10.1101/2025.08.18.670981) trains on such a reward.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from rlvr.answers import fold
 from rlvr.types import Completion, Error, Evidence, Question, Reason, Verdict
-from rlvr.verifier import Verifier
+from rlvr.verifier import KnowledgeVerifier
 
 from ._common import BAD_ANSWER, decode, graded
 
@@ -23,7 +23,7 @@ LONGEST = 40  # characters; no gene symbol is longer
 
 
 @dataclass(frozen=True)
-class SetOverlap(Verifier):
+class SetOverlap(KnowledgeVerifier):
     """The overlap of the names given with `truth["answer"]`; their order does not matter.
 
     score: "f1" or "jaccard". Both fall as names are added that do not belong; more than three times as many

@@ -6,6 +6,8 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,118 +27,149 @@ from rlvr.questions import panels
 from rlvr.recipe import Budget, Recipe
 from rlvr.rewards.layer import RewardLayer, Row
 from rlvr.types import Error, Question
+from rlvr.verifier import KnowledgeVerifier
 
 SCORED_AT_ONCE = 512  # completions: the layer's deadline is meant for a batch
-NO_LIMIT = Budget()
 
 
-def kept(
-    who: Subject,
-    questions: Sequence[Question],
-    by_task: Templates,
-    layer: RewardLayer,
-    recipe: Recipe,
-    stage: str,
-    folder: Path,
-) -> Parts:
-    """Where the answers of this evaluation are kept, and all that they depend on."""
-    verifiers = [recipe.to_dict()["verifiers"], {n: entry.verifier.version for n, entry in layer.verifiers.items()}]
-    read = {Path(str(getattr(entry.verifier, "knowledge", ""))).stem for entry in layer.verifiers.values()}
-    bases = {stem: version for stem, version in knowledge.opened().items() if stem.partition("-")[0] in read}
-    asking = {
-        **who.facts,
-        "asked": len(questions),
-        "questions_sha256": panels.digest(questions),
-        "data_sha256": _digest(sorted(question.to_json() for question in questions)),
-        "prompt_sha256": {task: template.digest for task, template in by_task.items()},
-        "verifiers_sha256": _digest([*verifiers, bases]),
-        "chunk": who.chunk,
-        "samples": who.samples,
-        "temperature": recipe.evaluation.temperature,
-        "seed": recipe.seed,
-        "max_tokens": max_tokens(recipe),
-    }
-    return Parts(folder, stage, asking)
+@dataclass(frozen=True)
+class Evaluation:
+    """Who is asked what, how it is judged, and where it is kept.
 
-
-def measure(
-    who: Subject,
-    questions: Sequence[Question],
-    by_task: Templates,
-    layer: RewardLayer,
-    recipe: Recipe,
-    stage: str,
-    folder: Path,
-    budget: Budget = NO_LIMIT,
-) -> None:
-    """evaluations/<stage>.parquet under `folder`: one row per completion, with slot probabilities and every verdict;
-    and <stage>.json, how they came about. Ranks share the chunks; what an earlier start has answered stays answered.
-
-    Errors: what was kept is of another evaluation; the subject fails. What was answered until then stays.
+    `Evaluation(...).run()` writes evaluations/<stage>.parquet under `folder`: one row per completion, with slot
+    probabilities and every verdict; and <stage>.json, how they came about.
     """
-    state = PartialState()
-    parts = kept(who, questions, by_task, layer, recipe, stage, folder)
-    if state.is_main_process:
-        parts.open()
-    state.wait_for_everyone()
-    if parts.finished():
+
+    who: Subject
+    questions: Sequence[Question]
+    templates: Templates
+    layer: RewardLayer
+    recipe: Recipe
+    stage: str
+    folder: Path
+    budget: Budget = field(default_factory=Budget)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """Where the answers are kept, and all that they depend on."""
+        return Parts(self.folder, self.stage, self._asking())
+
+    @property
+    def max_tokens(self) -> int:
+        return max_tokens(self.recipe)
+
+    def run(self) -> None:
+        """Ranks share the chunks; what an earlier start has answered stays answered.
+
+        Errors: what was kept is of another evaluation; the subject fails. What was answered until then stays.
+        """
+        state, parts = PartialState(), self.parts
         if state.is_main_process:
-            parts.clear()
-        return
-    try:
-        stopped = _ask(who, _ordered(questions), by_task, layer, recipe, parts, budget)
-    except Error as error:
-        where = f"{parts.answered()} of {len(questions)} questions are answered and kept in {parts.folder}"
-        raise Error(f"{error}; {where}, the same command goes on from there") from error
-    reasons = gather_object([stopped]) if state.num_processes > 1 else [stopped]
-    state.wait_for_everyone()
-    if state.is_main_process:
-        why = next((reason for reason in reasons if reason), None)
-        if why is None and parts.answered() < len(questions):
-            raise Error(f"{parts.folder} lacks answers of other ranks; put it on a file system that all nodes share")
-        parts.assemble({"stopped": why, "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])})
-    state.wait_for_everyone()
+            parts.open()
+        state.wait_for_everyone()
+        if parts.finished():
+            if state.is_main_process:
+                parts.clear()
+            return
+        total = len(self.questions)
+        try:
+            stopped = self._ask()
+        except Error as error:
+            where = f"{parts.answered()} of {total} questions are answered and kept in {parts.folder}"
+            raise Error(f"{error}; {where}, the same command goes on from there") from error
+        reasons = gather_object([stopped]) if state.num_processes > 1 else [stopped]
+        state.wait_for_everyone()
+        if state.is_main_process:
+            why = next((reason for reason in reasons if reason), None)
+            if why is None and parts.answered() < total:
+                raise Error(
+                    f"{parts.folder} lacks answers of other ranks; put it on a file system that all nodes share"
+                )
+            parts.assemble({"stopped": why, "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])})
+        state.wait_for_everyone()
 
+    def _asking(self) -> dict[str, Any]:
+        verifiers = {name: entry.verifier for name, entry in self.layer.verifiers.items()}
+        versions = {name: verifier.version for name, verifier in verifiers.items()}
+        read = {Path(v.knowledge).stem for v in verifiers.values() if isinstance(v, KnowledgeVerifier) and v.knowledge}
+        bases = {stem: version for stem, version in knowledge.opened().items() if stem.partition("-")[0] in read}
+        return {
+            **self.who.facts,
+            "asked": len(self.questions),
+            "questions_sha256": panels.digest(self.questions),
+            "data_sha256": _digest(sorted(question.to_json() for question in self.questions)),
+            "prompt_sha256": {task: template.digest for task, template in self.templates.items()},
+            "verifiers_sha256": _digest([self.recipe.to_dict()["verifiers"], versions, bases]),
+            "chunk": self.who.chunk,
+            "samples": self.who.samples,
+            "temperature": self.recipe.evaluation.temperature,
+            "seed": self.recipe.seed,
+            "max_tokens": self.max_tokens,
+        }
 
-def _ask(
-    who: Subject,
-    questions: Sequence[Question],
-    by_task: Templates,
-    layer: RewardLayer,
-    recipe: Recipe,
-    parts: Parts,
-    budget: Budget,
-) -> str | None:
-    """Ask what is left of this rank's chunks; returns what stopped it, if anything did."""
-    state, started, longest = PartialState(), time.monotonic(), max_tokens(recipe)
-    left = _left(len(questions), who.chunk, parts.spans(), state.process_index, state.num_processes)
-    tokens = None if budget.tokens is None else (budget.tokens - parts.tokens()) // state.num_processes
-    opened: policy.Sampler | policy.SavedCompletions | None = None
-    written = 0
-    completions = sum(stop - start for start, stop in left) * who.samples
-    with tqdm(total=completions, desc=f"evaluate {parts.stage}", disable=not state.is_main_process) as bar:
-        while left:
-            start, stop = left.pop(0)
-            if budget.minutes is not None and time.monotonic() - started >= 60 * budget.minutes:
-                return "minutes"
-            if budget.questions is not None and start >= budget.questions:
-                return "questions"
-            end = stop if budget.questions is None else min(stop, budget.questions)
-            if tokens is not None:  # as many as fit if every completion is as long as it may be
-                end = min(end, start + max(tokens, 0) // (longest * who.samples))
-            if end == start:
-                return "tokens"
-            opened = opened or who.open()
-            began = time.monotonic()
-            rows = _rows(opened, questions[start:end], by_task, layer, recipe, start, bar.update)
-            parts.write(Span(start, end), rows, time.monotonic() - began)
-            if tokens is not None:
-                tokens -= sum(longest if row["tokens"] is None else row["tokens"] for row in rows)
-            written += sum(row["tokens"] or 0 for row in rows)
-            bar.set_postfix_str(f"{written / (time.monotonic() - started):.0f} tokens/s")
-            if end < stop:
-                left.insert(0, Span(end, stop))
-    return None
+    def _ask(self) -> str | None:
+        """Ask what is left of this rank's chunks; returns what stopped it, if anything did."""
+        state, started, who, budget, parts = PartialState(), time.monotonic(), self.who, self.budget, self.parts
+        questions = _ordered(self.questions)
+        left = _left(len(questions), who.chunk, parts.spans(), state.process_index, state.num_processes)
+        tokens = None if budget.tokens is None else (budget.tokens - parts.tokens()) // state.num_processes
+        opened: policy.Sampler | policy.SavedCompletions | None = None
+        written = 0
+        completions = sum(stop - start for start, stop in left) * who.samples
+        with tqdm(total=completions, desc=f"evaluate {self.stage}", disable=not state.is_main_process) as bar:
+            while left:
+                start, stop = left.pop(0)
+                if budget.minutes is not None and time.monotonic() - started >= 60 * budget.minutes:
+                    return "minutes"
+                if budget.questions is not None and start >= budget.questions:
+                    return "questions"
+                end = stop if budget.questions is None else min(stop, budget.questions)
+                if tokens is not None:  # as many as fit if every completion is as long as it may be
+                    end = min(end, start + max(tokens, 0) // (self.max_tokens * who.samples))
+                if end == start:
+                    return "tokens"
+                opened = opened or who.open()
+                began = time.monotonic()
+                rows = self._rows(opened, questions[start:end], start, bar.update)
+                parts.write(Span(start, end), rows, time.monotonic() - began)
+                if tokens is not None:
+                    tokens -= sum(self.max_tokens if row["tokens"] is None else row["tokens"] for row in rows)
+                written += sum(row["tokens"] or 0 for row in rows)
+                bar.set_postfix_str(f"{written / (time.monotonic() - started):.0f} tokens/s")
+                if end < stop:
+                    left.insert(0, Span(end, stop))
+        return None
+
+    def _rows(
+        self,
+        who: policy.Sampler | policy.SavedCompletions,
+        questions: Sequence[Question],
+        start: int,
+        progress: Callable[[int], Any],
+    ) -> list[dict[str, Any]]:
+        """The rows of a chunk, in the order of its questions."""
+        rows_of: dict[str, list[dict[str, Any]]] = {}
+        for task, template in self.templates.items():
+            own = [question for question in questions if question.task == task]
+            if not own:
+                continue
+            rendered = [template.render(question) for question in own]
+            if isinstance(who, policy.SavedCompletions):
+                answered = who.of(own)
+                progress(len(answered))
+            else:
+                answered = who.answer(
+                    rendered,
+                    template.slot_words,
+                    self.max_tokens,
+                    progress,
+                    temperature=self.recipe.evaluation.temperature,
+                    samples=self.recipe.evaluation.samples,
+                    seed=int(sha256(f"{self.recipe.seed}:{start}:{task}".encode()).hexdigest()[:8], 16),
+                )
+            for question, rows in zip(own, _scored(own, rendered, answered, template, self.layer), strict=True):
+                rows_of[question.id] = rows
+        return [row for question in questions for row in rows_of[question.id]]
 
 
 def _left(total: int, chunk: int, done: Sequence[Span], rank: int, ranks: int) -> list[Span]:
@@ -155,40 +188,6 @@ def _left(total: int, chunk: int, done: Sequence[Span], rank: int, ranks: int) -
 def _ordered(questions: Sequence[Question]) -> list[Question]:
     """By a hash of their ids, whatever order they come in, so that any beginning is a random sample of them."""
     return sorted(questions, key=lambda question: sha256(question.id.encode()).hexdigest())
-
-
-def _rows(
-    who: policy.Sampler | policy.SavedCompletions,
-    questions: Sequence[Question],
-    by_task: Templates,
-    layer: RewardLayer,
-    recipe: Recipe,
-    start: int,
-    progress: Callable[[int], Any],
-) -> list[dict[str, Any]]:
-    """The rows of a chunk, in the order of its questions."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for task, template in by_task.items():
-        asked = [question for question in questions if question.task == task]
-        if not asked:
-            continue
-        rendered = [template.render(question) for question in asked]
-        if isinstance(who, policy.SavedCompletions):
-            answered = who.of(asked)
-            progress(len(answered))
-        else:
-            answered = who.answer(
-                rendered,
-                template.slot_words,
-                max_tokens(recipe),
-                progress,
-                temperature=recipe.evaluation.temperature,
-                samples=recipe.evaluation.samples,
-                seed=int(sha256(f"{recipe.seed}:{start}:{task}".encode()).hexdigest()[:8], 16),
-            )
-        for question, rows in zip(asked, _scored(asked, rendered, answered, template, layer), strict=True):
-            found[question.id] = rows
-    return [row for question in questions for row in found[question.id]]
 
 
 def _scored(

@@ -21,7 +21,7 @@ from typing import Any
 from rlvr import policy
 from rlvr.evaluation import provenance, reasoning
 from rlvr.evaluation.lengths import max_tokens
-from rlvr.evaluation.measure import kept, measure
+from rlvr.evaluation.measure import Evaluation
 from rlvr.evaluation.results import assemble
 from rlvr.evaluation.subject import chosen
 from rlvr.loading import gather, reward_layer, select, templates
@@ -54,9 +54,11 @@ def evaluate(
     labels = [label for template in by_task.values() for label in template.slot_words.values()]
     saved = later(policy.SavedCompletions, completions, held_out, labels, partial) if completions else None
     who = chosen(recipe, adapter, server, saved)
-    parts = kept(who, held_out, by_task, layer, recipe, stage, out)
-    parts.check()
-    if final and not parts.begun():
+    evaluation = Evaluation(
+        replace(who, open=cache(who.open)), held_out, by_task, layer, recipe, stage, out, recipe.evaluation.budget
+    )
+    evaluation.parts.check()
+    if final and not evaluation.parts.begun():
         provenance.enter(
             {
                 "source": [dict(source) for source in recipe.sources],
@@ -66,9 +68,8 @@ def evaluate(
                 "questions_sha256": panels.digest(held_out),
             }
         )
-    who = replace(who, open=cache(who.open))
-    measure(who, held_out, by_task, layer, recipe, stage, out, recipe.evaluation.budget)
+    evaluation.run()
     if reasons:
-        reasoning.keep(who.open(), held_out, by_task, max_tokens(recipe), recipe, stage, out)
+        reasoning.keep(evaluation.who.open(), held_out, by_task, max_tokens(recipe), recipe, stage, out)
     seconds = {f"evaluate {stage}": round(time.perf_counter() - started, 1)}
     return assemble(out, recipe, sources, by_task, questions, seconds)

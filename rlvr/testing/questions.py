@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from rlvr.plugins import folders
 from rlvr.types import Error, Question
-from rlvr.verifier import Verifier
+from rlvr.verifier import KnowledgeVerifier, Verifier
 
 V = TypeVar("V", bound=Verifier)
 FILE = "sample/questions.jsonl"
@@ -30,7 +30,7 @@ def embedded(verifier: V) -> V:
     """The verifier on the sample's knowledge base, where its option `knowledge` asks for the full one, and on the vote
     that sample questions carry in the place of a table of `predictions`."""
     changed: dict[str, str | None] = {"predictions": None} if hasattr(verifier, "predictions") else {}
-    if getattr(verifier, "knowledge", None) == "upstream":
+    if isinstance(verifier, KnowledgeVerifier) and verifier.knowledge == "upstream":
         changed["knowledge"] = "sample"
     return replace(verifier, **changed)
 

@@ -23,7 +23,7 @@ from transformers import set_seed
 from trl import GRPOConfig, SFTConfig
 
 from rlvr import policy, prompts
-from rlvr.evaluation.measure import measure
+from rlvr.evaluation.measure import Evaluation
 from rlvr.evaluation.report import terminal_summary, write_report
 from rlvr.evaluation.results import assemble
 from rlvr.evaluation.subject import trained
@@ -148,7 +148,7 @@ class Run:
             return
         with self.stopwatch.timed(f"evaluate {stage}"):
             who = trained(self.model, self.tokenizer, self.recipe, self.base_hash)
-            measure(who, self.held_out, self.templates, self.layer, self.recipe, stage, self.folder)
+            Evaluation(who, self.held_out, self.templates, self.layer, self.recipe, stage, self.folder).run()
         self._finished()
 
     def warm_start(self) -> None:

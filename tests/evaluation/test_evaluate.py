@@ -25,7 +25,7 @@ from rlvr.completions import reference
 from rlvr.evaluation.chunks import unfinished
 from rlvr.evaluation.harness import Asked
 from rlvr.evaluation.lengths import MAX_TOKENS, max_tokens, training_max_tokens
-from rlvr.evaluation.measure import measure
+from rlvr.evaluation.measure import Evaluation
 from rlvr.evaluation.prompt_file import write_prompts
 from rlvr.evaluation.run import evaluate
 from rlvr.evaluation.subject import Subject, trained
@@ -104,7 +104,7 @@ def measured(
     by_task = templates(asked, {TASK})
     who = Subject({"backend": "scripted", "model": "m"}, lambda: sampler, 4, asked.evaluation.samples)
     layer = reward_layer(asked, by_task)
-    measure(who, questions, by_task, layer, asked, "before", out, budget or Budget())
+    Evaluation(who, questions, by_task, layer, asked, "before", out, budget or Budget()).run()
     record: dict[str, Any] = json.loads((out / "evaluations" / "before.json").read_text())
     return record
 
@@ -240,7 +240,7 @@ def test_sampled_answers_do_not_depend_on_where_it_was_interrupted(
     layer = reward_layer(asked, by_task)
     for out, budgets in (("whole", [Budget()]), ("parts", [Budget(questions=8), Budget()])):
         for budget in budgets:
-            measure(who, questions, by_task, layer, asked, "before", tmp_path / out, budget)
+            Evaluation(who, questions, by_task, layer, asked, "before", tmp_path / out, budget).run()
     whole, parts = rows(tmp_path / "whole"), rows(tmp_path / "parts")
     pd.testing.assert_frame_equal(whole, parts)
     assert whole.groupby("question_id")["completion"].nunique().max() > 1

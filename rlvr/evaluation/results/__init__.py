@@ -28,7 +28,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -78,51 +78,21 @@ def assemble(
             )
     held_out = [asked[name] for name in dict.fromkeys(tables[last]["question_id"])]
     train = [q for q in questions if q.split == "train"]
-    verifiers = {name: opened for name, (opened, *_) in recipe.open_verifiers().items()}
-
-    found: dict[str, Any] = {stage: _overall(table, recipe) for stage, table in tables.items()}
-    baselines: dict[str, dict[str, Any]] = {}
-    comparisons: dict[str, dict[str, dict[str, metrics.Interval]]] = {}
-    beats: dict[str, dict[str, Any]] = {}
-    strata: dict[str, Any] = {}
-    reliability: dict[str, dict[str, Any]] = {stage: {} for stage in tables}
-    sentences: list[str] = []
-    flags: list[dict[str, Any]] = []
+    records = [
+        _record(by_task[name], asked, [q for q in train if q.task == name], tables, recipe)
+        for name in dict.fromkeys(q.task for q in held_out)
+    ]
+    merged = _merged(records, alone=len(by_task) == 1)
     inconsistent = [
         line for stage in tables for line in checks.reread(run / "evaluations" / f"{stage}.parquet", by_task, asked)
     ]
-    panel = None
-    for name in dict.fromkeys(q.task for q in held_out):
-        own = {stage: part for stage, table in tables.items() if len(part := table[table["task"] == name])}
-        own = {stage: part.reset_index(drop=True) for stage, part in own.items()}
-        task = _task(by_task[name], asked, [q for q in train if q.task == name], recipe)
-        measured = task.report(own)
-        for stage, table in own.items():
-            found[stage][name] = measured["stages"][stage]
-            inconsistent += checks.verdicts(stage, name, table, task.right(table), verifiers)
-            if isinstance(task, ClosedTask):
-                reliability[stage][name] = metrics.reliability(name, task.system(table))
-        for shortcut, summary in measured["baselines"].items():
-            baselines.setdefault(shortcut, {"n": 0})[name] = summary
-            baselines[shortcut]["n"] += len(own[last])
-        for pair, difference in measured["comparisons"].items():
-            comparisons.setdefault(pair, {})[name] = difference
-        strata[name] = measured["strata"]
-        sentence, beaten = headline(name, last, measured)
-        sentences.append(sentence if len(by_task) == 1 else f"{name}: {sentence}")
-        beats |= {name: beaten} if beaten else {}
-        flags += _conduct(task, name, own[last], measured, last)
-        if isinstance(task, ClosedTask) and recipe.evaluation.panel is not None and panel is None:
-            panel = _panel(task, own[last], recipe)
-    metrics.correct(comparisons)
-    metrics.correct({"": {name: {"": beaten} for name, beaten in beats.items()}})  # type: ignore[dict-item]
-
+    inconsistent += [line for record in records for line in record.inconsistent]
     overlap = overlaps(train, held_out)
-    records = {stage: record for stage in tables if (record := rows.record(run, stage)) is not None}
+    evaluations = {stage: record for stage in tables if (record := rows.record(run, stage)) is not None}
     digest = panels.digest(held_out)
     ledger = provenance.ledger()
     alarms, broken = _alarms(run)
-    first = [*checks.unfinished(records), *checks.leaks(overlap, len(held_out), recipe.allow_leak)]
+    first = [*checks.unfinished(evaluations), *checks.leaks(overlap, len(held_out), recipe.allow_leak)]
     first += checks.reuse(ledger, held_out[0].split, digest)
     document = {
         "recipe": recipe.to_dict(),
@@ -139,17 +109,17 @@ def assemble(
         "n_train": len(train),
         "seed": recipe.seed,
         "seconds": dict(seconds),
-        "headline": " ".join([*(f"{flag['text']}." for flag in first), *sentences]),
-        "beats_best_shortcut": beats,
-        "flags": first + flags,
+        "headline": " ".join([*(f"{flag['text']}." for flag in first), *merged["sentences"]]),
+        "beats_best_shortcut": merged["beats"],
+        "flags": first + [flag for record in records for flag in record.flags],
         "inconsistencies": inconsistent + broken,
-        "evaluations": records,
-        **found,
-        "reliability": reliability,
-        "baselines": baselines,
-        "comparisons": comparisons,
-        "strata": strata,
-        "panel": panel,
+        "evaluations": evaluations,
+        **{stage: _overall(table, recipe) | merged["stages"].get(stage, {}) for stage, table in tables.items()},
+        "reliability": {stage: merged["reliability"].get(stage, {}) for stage in tables},
+        "baselines": merged["baselines"],
+        "comparisons": merged["comparisons"],
+        "strata": {record.name: record.measured["strata"] for record in records},
+        "panel": _panel(records, recipe),
         "leak": [{"kind": kind, "overlap": count, "n": len(held_out)} for kind, count in overlap.items()],
         "allow_leak": recipe.allow_leak,
         "monitors": _monitors(run, recipe, train, by_task),
@@ -161,6 +131,84 @@ def assemble(
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(run / "report.json", text.encode())
     return document
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What one task has to say. table: the rows of the last stage; measured: as `Task.report` gives it; reliability: by
+    stage, of closed sets of answers; beaten: the comparison with the best shortcut."""
+
+    name: str
+    task: ClosedTask | OpenTask
+    table: pd.DataFrame
+    measured: Mapping[str, Any]
+    reliability: Mapping[str, Any]
+    sentence: str
+    beaten: dict[str, Any] | None
+    flags: list[dict[str, Any]]
+    inconsistent: list[str]
+
+
+def _record(
+    template: Template,
+    asked: Mapping[str, Question],
+    train: Sequence[Question],
+    tables: Mapping[str, pd.DataFrame],
+    recipe: Recipe,
+) -> _Record:
+    name, last = template.task, list(tables)[-1]
+    own = {stage: part for stage, table in tables.items() if len(part := table[table["task"] == name])}
+    own = {stage: part.reset_index(drop=True) for stage, part in own.items()}
+    verifiers = {name: opened for name, (opened, *_) in recipe.open_verifiers().items()}
+    task = _task(template, asked, train, recipe)
+    measured = task.report(own)
+    sentence, beaten = headline(name, last, measured)
+    reliability: dict[str, Any] = {}
+    if isinstance(task, ClosedTask):
+        reliability = {stage: metrics.reliability(name, task.system(table)) for stage, table in own.items()}
+    return _Record(
+        name,
+        task,
+        own[last],
+        measured,
+        reliability,
+        sentence,
+        beaten,
+        _conduct(task, name, own[last], measured, last),
+        [line for stage, t in own.items() for line in checks.verdicts(stage, name, t, task.right(t), verifiers)],
+    )
+
+
+def _merged(records: Sequence[_Record], alone: bool) -> dict[str, Any]:
+    """The records of the tasks, task by task below each key of report.json; p-values corrected over the tasks. alone:
+    whether the recipe asks one task, whose name then goes without saying."""
+    stages: dict[str, dict[str, Any]] = {}
+    reliability: dict[str, dict[str, Any]] = {}
+    baselines: dict[str, dict[str, Any]] = {}
+    comparisons: dict[str, dict[str, dict[str, metrics.Interval]]] = {}
+    for record in records:
+        name = record.name
+        for stage, summary in record.measured["stages"].items():
+            stages.setdefault(stage, {})[name] = summary
+        for stage, bins in record.reliability.items():
+            reliability.setdefault(stage, {})[name] = bins
+        for shortcut, summary in record.measured["baselines"].items():
+            baselines.setdefault(shortcut, {"n": 0})[name] = summary
+            baselines[shortcut]["n"] += len(record.table)
+        for pair, difference in record.measured["comparisons"].items():
+            comparisons.setdefault(pair, {})[name] = difference
+    beats = {record.name: record.beaten for record in records if record.beaten}
+    metrics.correct(comparisons)
+    metrics.correct({"": {name: {"": beaten} for name, beaten in beats.items()}})  # type: ignore[dict-item]
+    sentences = [record.sentence if alone else f"{record.name}: {record.sentence}" for record in records]
+    return {
+        "stages": stages,
+        "reliability": reliability,
+        "baselines": baselines,
+        "comparisons": comparisons,
+        "beats": beats,
+        "sentences": sentences,
+    }
 
 
 def _task(
@@ -182,7 +230,12 @@ def _conduct(
     return checks.conduct(name, table, given, summary)
 
 
-def _panel(task: ClosedTask, table: pd.DataFrame, recipe: Recipe) -> dict[str, Any]:
+def _panel(records: Sequence[_Record], recipe: Recipe) -> dict[str, Any] | None:
+    """Of the first task with a closed set of answers, where the recipe names a panel."""
+    closed = [(record.task, record.table) for record in records if isinstance(record.task, ClosedTask)]
+    if recipe.evaluation.panel is None or not closed:
+        return None
+    task, table = closed[0]
     held_out = list({q.id: q for q in task.asked(table)}.values())
     first = table.drop_duplicates("question_id")
     return {

@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from rlvr.evaluation.measure import measure
+from rlvr.evaluation.measure import Evaluation
 from rlvr.evaluation.results import assemble
 from rlvr.evaluation.subject import Subject
 from rlvr.evaluation.suite.table import markdown, radar
@@ -162,7 +162,7 @@ def _measured(
     by_task = templates(own, {question.task for question in questions})
     own = dataclasses.replace(own, verifiers={name: {} for each in by_task.values() for name in each.verifiers})
     held_out = select(questions, own.evaluation)
-    measure(who, held_out, by_task, reward_layer(own, by_task), own, stage, folder)
+    Evaluation(who, held_out, by_task, reward_layer(own, by_task), own, stage, folder).run()
     document = assemble(folder, own, sources, by_task, questions, {})
     return [_row(entry, task, document, stage) for task in by_task if task in document[stage]]
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from rlvr import policy
-from rlvr.evaluation.measure import measure
+from rlvr.evaluation.measure import Evaluation
 from rlvr.evaluation.subject import chosen
 from rlvr.loading import first, gather, reward_layer, templates
 from rlvr.recipe import Recipe
@@ -56,7 +56,7 @@ def probe(
     by_task = templates(recipe, {question.task for question in questions})
     layer = reward_layer(recipe, by_task)
     deciding = _deciding(layer, by)
-    measure(chosen(asking, adapter, server, None), questions, by_task, layer, asking, "probe", out)
+    Evaluation(chosen(asking, adapter, server, None), questions, by_task, layer, asking, "probe", out).run()
     columns = ["question_id", "task", "completion", "answer", "reward", deciding, f"{deciding}/reason"]
     found = summarise(pd.read_parquet(out / "evaluations" / "probe.parquet", columns=columns), deciding)
     write_parquet(found, out / "probe.parquet")
