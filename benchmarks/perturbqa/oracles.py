@@ -146,7 +146,7 @@ def every_kind(cross: Crossfit) -> tuple[dict[str, dict[str, Fitted]], dict[str,
     spent: dict[str, dict[str, float]] = {}
     for kind in KINDS:
         started, used = time.perf_counter(), time.process_time()
-        found[kind] = ensemble.of(cross, dict(found)) if kind == "ensemble" else kinds.fit(kind, cross)[0]
+        found[kind] = ensemble.of(cross, dict(found)) if kind == "ensemble" else kinds.fit(kind, cross)
         spent[kind] = {"wall": time.perf_counter() - started, "processor": time.process_time() - used}
     return found, spent
 

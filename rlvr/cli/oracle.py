@@ -32,7 +32,7 @@ def fit(asked: Asked, out: Out, kind: Kind = "fitted", embeddings: Table = None,
     """Fit on the training split, and predict every question of the sources.
 
     Writes TASK.parquet (training rows are cross-fitted: from a fit without their perturbation), a reliability diagram
-    of the validation split, card.json and CARD.md, and a network's weights and embeddings. `oracle:predictions=
+    of the validation split, card.json and CARD.md. `oracle:predictions=
     OUT/TASK.parquet` rewards with it.
     """
     import pandas as pd
@@ -48,8 +48,7 @@ def fit(asked: Asked, out: Out, kind: Kind = "fitted", embeddings: Table = None,
     fits: list[dict[str, Any]] = []
     found: dict[str, list[pd.DataFrame]] = {}
     for context, tables in held.items():
-        made, keep = kinds.fit(kind, prepare(tables, base), vectors)
-        keep(out)
+        made = kinds.fit(kind, prepare(tables, base), vectors)
         for task, said in made.items():
             found.setdefault(task, []).append(said.covered())
             table = tables[task].reset_index(drop=True)
@@ -171,7 +170,7 @@ def predict(
         if task not in tables:
             raise Error(f"{context}: the sources do not ask {task} of it; add the source that does")
         tables[task] = pd.concat([tables[task], rows], ignore_index=True)
-        parts.append(kinds.fit(kind, prepare(tables, base), vectors)[0][task].predictions.tail(len(rows)))
+        parts.append(kinds.fit(kind, prepare(tables, base), vectors)[task].predictions.tail(len(rows)))
     found = pd.concat(parts, ignore_index=True).drop(columns=["split", "prior"])
     write_atomically(out, found.to_csv(index=False).encode())
     print_rows([{"pairs": len(found), "abstained": int(found["p"].isna().sum()), "written": str(out)}])

@@ -130,8 +130,8 @@ def read(path: Path) -> Embeddings:
     return Embeddings(tuple(table["gene"].astype(str)), vectors)
 
 
-def of(cross: Crossfit, embeddings: Embeddings, seed: int = 0) -> tuple[dict[str, Fitted], Network]:
-    """Task -> predictions, and the network that learnt from all training rows. Errors: embeddings of other genes."""
+def of(cross: Crossfit, embeddings: Embeddings, seed: int = 0) -> dict[str, Fitted]:
+    """Task -> predictions. Errors: embeddings of other genes."""
     where = embeddings.of(cross.genes)
     missing = np.abs(where).max(axis=1) == 0
     if missing[cross.fold >= 0].all():
@@ -142,10 +142,7 @@ def of(cross: Crossfit, embeddings: Embeddings, seed: int = 0) -> tuple[dict[str
         for task in cross.tasks:
             rows = cross.rows.iloc[asked]
             scores[task][asked] = said(network, where, task, *(rows[name].to_numpy() for name in ("p", "g")))
-    if (cross.fold >= 0).all():  # nothing was held out, and no network has seen everything yet
-        network = train(where, cross.measured, ~missing, len(cross.targets.symbols), cross.tasks, seed)
-    found = {task: cross.finished(task, scores[task][cross.of(task)], {}, {"no embedding": missing}) for task in scores}
-    return found, network
+    return {task: cross.finished(task, scores[task][cross.of(task)], {}, {"no embedding": missing}) for task in scores}
 
 
 def train(

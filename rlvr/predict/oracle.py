@@ -72,7 +72,7 @@ def fitted(context: Context, pairs: Pairs) -> Said:
             parts = [train[task][~train[task]["perturbation"].isin(genes)], held[task]]
             parts += questions.asked(rows, task, "predict").values() if len(rows) else []
             tables[task] = pd.concat(parts, ignore_index=True)
-        for task, made in kinds.fit("fitted", prepare(tables, context.base))[0].items():
+        for task, made in kinds.fit("fitted", prepare(tables, context.base)).items():
             table, said = tables[task], made.predictions
             checked = (table["split"] == "validation").to_numpy()
             new = (table["split"] == "test").to_numpy()  # what `questions.asked` calls the pairs
