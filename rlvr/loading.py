@@ -47,7 +47,8 @@ def reward_layer(recipe: Recipe, by_task: Templates) -> RewardLayer:
     for verifier in verifiers:
         verifier.prepare()
     answers = {task: template.answers for task, template in by_task.items()}
-    return RewardLayer(opened, answers, max_error_rate=recipe.max_error_rate, deadline=recipe.deadline)
+    rate, deadline, memory = recipe.max_error_rate, recipe.deadline, recipe.memory
+    return RewardLayer(opened, answers, max_error_rate=rate, deadline=deadline, memory=memory)
 
 
 def gather(recipe: Recipe) -> tuple[list[Source], list[Question]]:

@@ -214,6 +214,7 @@ class Recipe:
     allow_leak: str = ""  # why training may know what is held out (`rlvr data audit`); it stands on the report
     max_error_rate: Share = 0.02  # share of completions a verifier may fail on before the run stops
     deadline: Above0 | None = 120.0  # seconds a batch of verdicts may take before its worker is killed; null: no worker
+    memory: Above0 = 8.0  # GiB that the process of each verifier which rlvr does not ship may take up
 
     def __post_init__(self) -> None:
         for section in ("sft", "grpo"):

@@ -19,7 +19,8 @@ A complete verifier:
 
 Rules (`rlvr.rewards.layer` enforces what code can, `rlvr verifiers check` tries the rest): a wrong, missing or
 unparsable answer scores 0, never None; whether a verifier abstains depends on the question alone; verdicts do
-not depend on the order of the batch; a verifier that cannot do its work raises.
+not depend on the order of the batch; a verifier that cannot do its work raises. What it is given is its own copy, which
+nobody else reads.
 """
 
 from __future__ import annotations

@@ -3,8 +3,10 @@
     columns = InProcess({"label": Label()}).ask(pairs)     # {"label": [Scored(1.0, "correct", "[...]"), ...]}
 
 A verifier that overrides `averify_batch` is awaited, and all of them at the same time; then the others have their
-turn, one after the other. A batch that raises is asked again pair by pair, so that one bad item costs one row.
-`rlvr.rewards.worker` asks in a process that can be killed; both go through `ask`.
+turn, one after the other. A batch that raises is asked again pair by pair, so that one bad item costs one row. What a
+verifier that rlvr does not ship gets is its own copy, afresh for each pair: what it does to a question or a completion
+changes no other verdict, its own next one included. `rlvr.rewards.worker` asks in processes that can be killed; both
+go through `ask`.
 """
 
 from __future__ import annotations
@@ -12,12 +14,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import pickle
 import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from rlvr.types import Evidence, Question, Reason, Verdict
+from rlvr.rewards.trust import is_shipped
+from rlvr.types import Completion, Evidence, Question, Reason, Verdict
 from rlvr.verifier import Pair, Verifier
 
 log = logging.getLogger(__name__)
@@ -111,11 +115,32 @@ def _finish(work: Coroutine[Any, Any, None]) -> None:
         pool.submit(asyncio.run, work).result()
 
 
+class _Copies(Sequence[Pair]):
+    """The pairs, a copy at each look. A verifier may sort what a question holds, or write into it."""
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self._pairs = pairs
+        self._questions: dict[int, bytes] = {}  # pickled once: a group shares its question
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: Any) -> Any:
+        question, said = self._pairs[index]
+        if id(question) not in self._questions:
+            self._questions[id(question)] = pickle.dumps(question)
+        turns = pickle.loads(pickle.dumps(said.turns)) if said.turns else ()
+        copy: Question = pickle.loads(self._questions[id(question)])
+        return copy, Completion(said.text, said.thought, said.answer, said.finished, turns)
+
+
 class _Turn:
     """One verifier on one batch."""
 
     def __init__(self, name: str, verifier: Verifier, pairs: Sequence[Pair], begin: Begin, say: Say) -> None:
-        self.name, self._verifier, self._pairs, self._begin, self._say = name, verifier, pairs, begin, say
+        self.name, self._verifier, self._begin, self._say = name, verifier, begin, say
+        self._questions = [question for question, _ in pairs]
+        self._pairs = pairs if is_shipped(verifier) else _Copies(pairs)
         self._silent: dict[int, Said | None] = {}  # by the identity of the question: what stands for no verdict
 
     def take(self, indices: Sequence[int], singly: bool) -> None:
@@ -132,11 +157,10 @@ class _Turn:
         verify, pairs, begin, say, name = self._verifier.verify, self._pairs, self._begin, self._say, self.name
         for index in indices:
             begin(name, (index,))
-            pair = pairs[index]
-            said = self._silence(pair[0])
+            said = self._silence(index)
             if said is None:
                 try:
-                    said = checked(verify(*pair))
+                    said = checked(verify(*pairs[index]))
                 except Exception as error:
                     said = Failure.of(error)
             say(name, index, said)
@@ -176,12 +200,12 @@ class _Turn:
                 raise
             raise RuntimeError("averify_batch was cancelled from within") from error
 
-    def _silence(self, question: Question) -> Said | None:
+    def _silence(self, index: int) -> Said | None:
         """What stands for a question on which there is no verdict; None where there is to be one."""
-        key = id(question)
+        key = id(self._questions[index])
         if key not in self._silent:  # abstention depends on the question alone, and a group shares its question
             try:
-                self._silent[key] = None if self._verifier.applies(question) else NOT_APPLICABLE
+                self._silent[key] = None if self._verifier.applies(self._pairs[index][0]) else NOT_APPLICABLE
             except Exception as error:
                 self._silent[key] = Failure.of(error)
         return self._silent[key]
@@ -190,7 +214,7 @@ class _Turn:
         """Those of the pairs that the verifier has to judge; the others are answered for it."""
         rest = []
         for index in indices:
-            said = self._silence(self._pairs[index][0])
+            said = self._silence(index)
             if said is None:
                 rest.append(index)
             else:
@@ -216,19 +240,25 @@ def checked(verdict: object) -> Said:
 
     An exception in the place of a verdict is that pair's failure (`rlvr.remote.together` gives them).
     """
+    if isinstance(verdict, Exception):
+        return Failure.of(verdict)
     try:
-        if not isinstance(verdict, Verdict):
-            if isinstance(verdict, Exception):
-                return Failure.of(verdict)
-            raise TypeError(f"gave {type(verdict).__name__}, not a Verdict")
-        reason = verdict.reason
-        if not isinstance(reason, Reason) or reason is Reason.ERROR:
-            raise ValueError(f"gave the reason {reason!r}; give another Reason, or raise where the work failed")
-        Verdict.__post_init__(verdict)  # again: a subclass may have skipped it, or a score been set past it
-        score = None if verdict.score is None else float(verdict.score)
-        return Scored(score, str(reason), _evidence(verdict.evidence) if verdict.evidence else "[]")
+        return verdict_of(verdict)
     except Exception as error:
         return Failure.of(error)
+
+
+def verdict_of(verdict: object) -> Scored:
+    """The verdict as plain data. TypeError or ValueError where it is none, or its score, reason or evidence are none: a
+    subclass may have skipped the checks of Verdict, or a score been set past them."""
+    if not isinstance(verdict, Verdict):
+        raise TypeError(f"gave {type(verdict).__name__}, not a Verdict")
+    score, reason = verdict.score, verdict.reason  # once: they may be computed
+    if not isinstance(reason, Reason) or reason is Reason.ERROR:
+        raise ValueError(f"gave the reason {reason!r}; give another Reason, or raise where the work failed")
+    Verdict(score, reason)
+    score = None if score is None else float(score)
+    return Scored(score, str(reason), _evidence(verdict.evidence) if verdict.evidence else "[]")
 
 
 def _evidence(items: Sequence[Evidence]) -> str:
@@ -238,7 +268,10 @@ def _evidence(items: Sequence[Evidence]) -> str:
 def _object(item: Evidence) -> str:
     if not isinstance(item, Evidence) or not isinstance(item.supports, bool):
         raise TypeError(f"gave {item!r:.100} as evidence, not an Evidence with supports True or False")
-    source, record, statement = _encode(item.source), _encode(item.record), _encode(item.statement)
+    texts = (item.source, item.record, item.statement)
+    source, record, statement = map(_encode, texts)
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"gave {item!r:.100} as evidence; its source, record and statement must be text")
     supports = "true" if item.supports else "false"
     # Written out: json takes four times as long over a dictionary, and every verdict has its evidence.
     return f'{{"source": {source}, "record": {record}, "statement": {statement}, "supports": {supports}}}'

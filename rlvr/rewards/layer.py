@@ -35,7 +35,7 @@ from typing import Any
 from rlvr.answers import Answers
 from rlvr.completions import completion_text, parse
 from rlvr.rewards.asking import Failure, InProcess, Said, Scored
-from rlvr.rewards.worker import Worker
+from rlvr.rewards.worker import MEMORY, Worker
 from rlvr.schedules import Schedule
 from rlvr.types import ABSTENTIONS, Error, Question, Reason
 from rlvr.verifier import Pair, Verifier
@@ -69,7 +69,8 @@ class RewardLayer:
     `Template.answers` has it. max_error_rate: the share of a verifier's verdicts that may fail over the run.
     eos_token_ids: the ids that end a generation (TRL counts the padding id among them); with none given, or no ids
     in a call, every completion counts as finished. deadline: seconds that a batch may take before the verifiers'
-    process is killed (see `rlvr.rewards.worker`); None asks them in this process, where nothing can be killed.
+    processes are killed (see `rlvr.rewards.worker`); None asks them in this process, where nothing can be killed, and
+    none is kept from the others' code. memory: GiB for the process of a verifier that rlvr does not ship.
 
     `step`: the training steps taken so far, for weights that follow a schedule; whoever trains sets it.
     """
@@ -81,6 +82,7 @@ class RewardLayer:
         max_error_rate: float = 0.05,
         eos_token_ids: Collection[int] = (),
         deadline: float | None = None,
+        memory: float = MEMORY,
     ) -> None:
         if not verifiers:
             raise Error("no verifiers: name at least one under `verifiers:` in the recipe")
@@ -99,7 +101,7 @@ class RewardLayer:
             name: Schedule.parse(entry.weight, f"verifier {name!r}: weight") for name, entry in verifiers.items()
         }
         bare = {name: entry.verifier for name, entry in verifiers.items()}
-        self._asker = InProcess(bare) if deadline is None else Worker(bare, deadline)
+        self._asker = InProcess(bare) if deadline is None else Worker(bare, deadline, memory)
         self._first_failure: dict[str, Failure] = {}
         self._batch: object = None  # what last_rows answer
         self._served: set[str] = set()  # the reward functions that have read them

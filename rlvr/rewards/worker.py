@@ -1,6 +1,10 @@
-"""Verifiers in a process of their own, which can be killed: one that hangs or dies costs a row, not the run.
+"""Verifiers in processes of their own, which can be killed: one that hangs or dies costs a row, not the run.
 
     columns = Worker({"label": Label()}, deadline=30.0).ask(pairs)      # as rlvr.rewards.asking.InProcess does
+
+The verifiers that rlvr ships share one process; every other one has its own, so that what it does there (to a class, to
+the pipe) changes no verdict but its own, and at most `memory` GiB of it. All are asked at the same time. What comes out
+of such a process is read as data and checked again.
 
 The verifiers are sent once and asked as in `rlvr.rewards.asking`; each verdict comes back as it is given, so that what
 is in flight is known. When a batch is not done within the deadline, or the process dies, what was in flight becomes a
@@ -8,14 +12,13 @@ failure that says so, with the stack of the process, and a new process goes on w
 of a verifier was in flight (`verify_batch`, `averify_batch`), they are asked again pair by pair, to find the one. At
 most `MOST_LOST` processes are lost per batch, so it ends within as many deadlines, and the time to start them.
 
-The process is started afresh: a fork would inherit the locks of torch's threads, and multiprocessing's spawn would
-import train.py again, and so torch. It ends with its parent.
+A process is started afresh (`rlvr.rewards.serving`): a fork would inherit the locks of torch's threads, and
+multiprocessing's spawn would import train.py again, and so torch. It ends with its parent.
 """
 
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import json
 import logging
 import math
@@ -31,51 +34,118 @@ import tempfile
 import time
 import weakref
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any
 
-from rlvr.processes import end_with_parent
-from rlvr.rewards.asking import AT_ONCE, MOST_TEXT, Failure, Said, Scored, ask, waits
-from rlvr.types import Error
+from rlvr.rewards.asking import AT_ONCE, MOST_TEXT, Failure, Said, Scored, verdict_of
+from rlvr.rewards.trust import is_shipped
+from rlvr.types import Error, Evidence, Reason, Verdict
 from rlvr.verifier import Pair, Verifier
 
 log = logging.getLogger(__name__)
 
 MOST_LOST = 5  # processes that may be lost on one batch
 START = 300.0  # seconds that importing the verifiers may take
+MEMORY = 8.0  # GiB of address space: torch alone takes two
+MOST_BYTES = 1 << 30  # of a message
+FORGED = (
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+)  # what reading a message raises where it is none
 
 
 class Worker:
-    """Asks verifiers in a process that is killed when a batch takes longer than `deadline` seconds."""
+    """Asks verifiers in processes that are killed when a batch takes longer than `deadline` seconds.
 
-    def __init__(self, verifiers: Mapping[str, Verifier], deadline: float) -> None:
-        if not (math.isfinite(deadline) and deadline > 0):
-            raise Error(f"deadline {deadline} must be a number of seconds above 0; leave it out to have none")
-        self._names, self._deadline = list(verifiers), deadline
-        self._pickled = _pickled(verifiers)
-        self._child: _Child | None = None
+    memory: GiB that the process of a verifier which rlvr does not ship may take up, where the system holds it to that.
+    """
+
+    def __init__(self, verifiers: Mapping[str, Verifier], deadline: float, memory: float = MEMORY) -> None:
+        for what, value, unit in (("deadline", deadline, "seconds"), ("memory", memory, "GiB")):
+            if not (math.isfinite(value) and value > 0):
+                hint = "; leave it out to have none" if what == "deadline" else ""
+                raise Error(f"{what} {value} must be a number of {unit} above 0{hint}")
+        shipped = {name: verifier for name, verifier in verifiers.items() if is_shipped(verifier)}
+        others = [{name: verifier} for name, verifier in verifiers.items() if name not in shipped]
+        self._names = list(verifiers)
+        self._rooms = [_Room(shipped, deadline, None)] if shipped else []
+        self._rooms += [_Room(other, deadline, memory) for other in others]
 
     def ask(self, pairs: Sequence[Pair]) -> dict[str, list[Said]]:
         """verifier -> what it says of each pair, in order. Never raises for a fault of a verifier's, but an Error
         where the verifiers cannot be loaded at all."""
-        batch = _Batch(self._names, len(pairs))
+        for room in self._rooms:
+            room.begin(len(pairs))
         try:
-            while todo := batch.open():
-                if batch.lost == MOST_LOST:
-                    batch.give_up()
-                    break
-                self._child = self._child or _Child(self._pickled, self._deadline)
-                why = self._child.work(batch, (pairs, todo, batch.singly), self._deadline)
-                if why:
-                    batch.lose(why, self._child.stack())
-                    self.close()
+            while busy := [room for room in self._rooms if room.open()]:
+                for room in busy:
+                    room.start()  # by this thread: on Linux a process ends with the thread that started it
+                _together(busy, pairs)
         except BaseException:  # an interrupted process would answer the next batch with the rest of this one
             self.close()
             raise
-        return batch.said
+        said = {name: column for room in self._rooms for name, column in room.batch.said.items()}
+        return {name: said[name] for name in self._names}
 
     def close(self) -> None:
-        """End the process; the next batch starts another."""
+        """End the processes; the next batch starts others."""
+        for room in self._rooms:
+            room.close()
+
+
+def _together(rooms: Sequence[_Room], pairs: Sequence[Pair]) -> None:
+    """One round in every room, at the same time."""
+    if len(rooms) == 1:
+        rooms[0].work(pairs)
+        return
+    with ThreadPoolExecutor(len(rooms)) as pool:
+        try:
+            for _ in pool.map(lambda room: room.work(pairs), rooms):
+                pass
+        except BaseException:
+            for room in rooms:  # a thread that waits for a process ends with it
+                room.kill()
+            raise
+
+
+class _Room:
+    """The verifiers that share a process, and what they have said of the batch."""
+
+    def __init__(self, verifiers: Mapping[str, Verifier], deadline: float, memory: float | None) -> None:
+        self._names, self._deadline, self._memory = list(verifiers), deadline, memory
+        self._pickled = _pickled(verifiers)
+        self._child: _Child | None = None
+        self.batch = _Batch(self._names, 0, None)
+
+    def begin(self, size: int) -> None:
+        self.batch = _Batch(self._names, size, self._memory)
+
+    def open(self) -> bool:
+        """Whether there is anything left to ask."""
+        if self.batch.lost == MOST_LOST:
+            self.batch.give_up()
+        return bool(self.batch.open())
+
+    def start(self) -> None:
+        self._child = self._child or _Child(self._pickled, self._deadline, self._memory)
+
+    def work(self, pairs: Sequence[Pair]) -> None:
+        """Ask for what is missing, until it is there or the process is lost."""
+        assert self._child is not None
+        why = self._child.work(self.batch, (pairs, self.batch.open(), self.batch.singly), self._deadline)
+        if why:
+            self.batch.lose(why, self._child.stack())
+            self.close()
+
+    def kill(self) -> None:
+        if self._child:
+            self._child.kill()
+
+    def close(self) -> None:
         if self._child:
             self._child.close()
             self._child = None
@@ -94,23 +164,46 @@ def _pickled(verifiers: Mapping[str, Verifier]) -> bytes:
 
 
 class _Batch:
-    """What has been said of a batch so far, and what is in flight."""
+    """What has been said of a batch so far, and what is in flight. memory: of a process that is not trusted."""
 
-    def __init__(self, names: Sequence[str], size: int) -> None:
+    def __init__(self, names: Sequence[str], size: int, memory: float | None) -> None:
         self.said: dict[str, Any] = {name: [None] * size for name in names}
         self.singly: dict[str, int] = {}
         self.lost = 0
+        self._memory = memory
         self._flying: list[tuple[str, list[int]]] = []
 
     def open(self) -> dict[str, list[int]]:
         missing = {name: [i for i, said in enumerate(column) if said is None] for name, column in self.said.items()}
         return {name: indices for name, indices in missing.items() if indices}
 
-    def note(self, message: Mapping[str, Any]) -> None:
+    def note(self, message: Any) -> bool:
+        """Enter what a process sends; whether it is done. ValueError and its like where that is no message: a verifier
+        may write into the pipe."""
         for name, index, fields in message["said"]:
-            self.said[name][index] = Scored(*fields) if len(fields) == 3 else Failure(*fields)
+            self.said[name][self._index(name, index)] = self._read(fields)
         if message["begun"]:
-            self._flying.append(message["begun"])
+            name, indices = message["begun"]
+            self._flying.append((name, [self._index(name, index) for index in indices]))
+        if message["done"] and self.open():
+            raise ValueError("done, with verdicts missing")
+        return bool(message["done"])
+
+    def _index(self, name: str, index: Any) -> int:
+        if type(index) is not int or not 0 <= index < len(self.said[name]):
+            raise ValueError(f"no pair {index!r:.20}")
+        return index
+
+    def _read(self, fields: Any) -> Said:
+        if self._memory is None:
+            return Scored(*fields) if len(fields) == 3 else Failure(*fields)
+        if len(fields) == 3:
+            score, reason, evidence = fields
+            return verdict_of(Verdict(score, Reason(reason), tuple(Evidence(**item) for item in json.loads(evidence))))
+        summary, text = (str(field)[:MOST_TEXT] for field in fields)
+        if summary.startswith("MemoryError"):
+            summary += f"; its process may take {self._memory:g} GiB (`memory` in the recipe)"
+        return Failure(summary, text)
 
     def lose(self, why: str, stack: str) -> None:
         """Whom to blame for a lost process: of each verifier the one pair in flight; of several, none yet."""
@@ -133,16 +226,17 @@ class _Batch:
 
 
 class _Child:
-    """The parent's side of a process that runs `serve`."""
+    """The parent's side of a process that runs `rlvr.rewards.serving`."""
 
-    def __init__(self, verifiers: bytes, patience: float) -> None:
+    def __init__(self, verifiers: bytes, patience: float, memory: float | None) -> None:
         ours, theirs = socket.socketpair()
         # Nothing may wait for ever on a process that neither reads nor writes, as one that is stopped.
         for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
             ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", math.ceil(patience), 0))
         self._trace = tempfile.TemporaryFile()  # noqa: SIM115  (closed by close)
         handles = (theirs.fileno(), self._trace.fileno())
-        start = f"from rlvr.rewards.worker import serve; serve{(*handles, os.getpid())}"
+        most = None if memory is None else int(memory * (1 << 30))
+        start = f"from rlvr.rewards.serving import serve; serve{(*handles, os.getpid(), most)}"
         code = f"import sys; sys.path[:] = {sys.path!r}; {start}"
         self._process = subprocess.Popen(
             # In a session of its own: Ctrl-C is for the parent, and what it starts itself dies with it.
@@ -156,18 +250,30 @@ class _Child:
         self._arrival = select.poll()
         self._arrival.register(self._pipe.fileno(), select.POLLIN)
         self.close = weakref.finalize(self, _end, self._process, self._pipe, self._trace)
+        self._verifiers: bytes | None = verifiers  # to be sent
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _introduce(self, verifiers: bytes) -> None:
         try:
             self._pipe.send_bytes(verifiers)
             answer = self._receive(time.monotonic() + START)
             problem = f"nothing came within {START:g} s" if answer is None else answer["problem"]
         except (EOFError, OSError):
             problem = self._death()
+        except FORGED:
+            problem = "its process sent what is no message"
         if problem:
             self.close()
             raise Error(f"the verifiers cannot be loaded in a worker process: {problem}; mend that, or set no deadline")
 
     def work(self, batch: _Batch, job: tuple[Any, ...], deadline: float) -> str | None:
         """Have the job done. Returns why the process is lost, None if it is not."""
+        if self._verifiers is not None:
+            self._introduce(self._verifiers)
+            self._verifiers = None
         ends = time.monotonic() + deadline
         try:
             self._pipe.send_bytes(pickle.dumps(job))
@@ -175,17 +281,18 @@ class _Child:
                 message = self._receive(ends)
                 if message is None:
                     return f"no verdict within {deadline:g} s, its process was killed"
-                batch.note(message)
-                if message["done"]:
+                if batch.note(message):
                     return None
         except (EOFError, OSError):
             return self._death()
+        except FORGED:
+            return "its process sent what is no verdict"
 
     def _receive(self, ends: float) -> dict[str, Any] | None:
         """The next message; None where none comes in time."""
         if not self._arrival.poll(max(0.0, ends - time.monotonic()) * 1000):
             return None
-        message: dict[str, Any] = json.loads(self._pipe.recv_bytes())  # never pickle: it ran a plugin's code
+        message: dict[str, Any] = json.loads(self._pipe.recv_bytes(MOST_BYTES))  # never pickle: it ran a plugin's code
         return message
 
     def _death(self) -> str:
@@ -220,40 +327,3 @@ def _place(stack: str) -> str:
     frame = next((line for line in stack.splitlines() if line.startswith('  File "')), "")
     path, _, rest = frame.removeprefix('  File "').partition('", line ')
     return f" ({path.rpartition('/')[2]}:{rest.partition(' ')[0]})" if rest else ""
-
-
-def serve(pipe: int, trace: int, parent: int) -> None:
-    """The worker process: takes the verifiers, then jobs, until the pipe closes."""
-    # Even if it is killed; where the thread that started this process ends early, the next batch starts another.
-    end_with_parent(signal.SIGKILL, parent)
-    for handle in (pipe, trace):
-        os.set_inheritable(handle, False)
-    faulthandler.enable(trace, all_threads=False)
-    faulthandler.register(signal.SIGUSR1, trace, all_threads=False)
-    connection = Connection(pipe)
-    said: list[Any] = []
-
-    def send(begun: tuple[str, Sequence[int]] | None = None, done: bool = False) -> None:
-        connection.send_bytes(json.dumps({"said": said, "begun": begun, "done": done}).encode())
-        said.clear()
-
-    # What was said goes out before anything new is started, and so is never lost.
-    def begin(name: str, indices: Sequence[int]) -> None:
-        send((name, list(indices)))
-
-    def say(name: str, index: int, what: Said) -> None:
-        said.append((name, index, what))
-        if waits(verifiers[name]):  # others are in flight
-            send()
-
-    try:
-        verifiers = pickle.loads(connection.recv_bytes())
-        problem = None
-    except Exception as error:
-        problem = Failure.of(error).summary
-    connection.send_bytes(json.dumps({"problem": problem}).encode())
-    with contextlib.suppress(EOFError):
-        while not problem:
-            pairs, todo, singly = pickle.loads(connection.recv_bytes())
-            ask(verifiers, pairs, todo, singly, begin, say)
-            send(done=True)

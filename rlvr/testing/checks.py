@@ -11,6 +11,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 from rlvr.completions import parse, reference
@@ -21,6 +22,7 @@ from rlvr.types import Question, Verdict
 from rlvr.verifier import Pair, Verifier
 
 Check = Callable[[Trial], Iterator[str]]
+Call = Callable[[Sequence[Pair]], Sequence[object]]
 CHECKS: dict[str, Check] = {}
 
 SLOWEST = 20  # completions per second that a verifier without a network must manage
@@ -154,21 +156,18 @@ def _not_below(trial: Trial, scored: Iterator[tuple[Attempt, float, float]]) -> 
 @entered
 def repeatable(trial: Trial) -> Iterator[str]:
     """The same completion gets the same verdict again."""
-    yield from _differences(trial, trial.plain, trial.judged, lambda: trial.again, "two times")
+    yield from _differences(trial, trial.plain, trial.judged, lambda pairs: trial.again, "two times")
 
 
 @entered
 def batch(trial: Trial) -> Iterator[str]:
     """verify_batch and averify_batch give what verify gives. (This, and the two checks after it, have nothing to
     compare where the same completion gets one verdict and then another.)"""
-    if trial.again != trial.judged:
-        return
-    pairs = trial.pairs
-    for name, call in {
-        "verify_batch": lambda: trial.verifier.verify_batch(pairs),
-        "averify_batch": lambda: asyncio.run(_awaited(trial.verifier, pairs)),
-    }.items():
-        yield from _differences(trial, trial.plain, trial.judged, call, f"{name} and verify")
+    verifier = trial.verifier
+    if trial.again == trial.judged:
+        yield from _differences(trial, trial.plain, trial.judged, verifier.verify_batch, "verify_batch and verify")
+        awaited: Call = lambda pairs: asyncio.run(_awaited(verifier, pairs))  # noqa: E731
+        yield from _differences(trial, trial.plain, trial.judged, awaited, "averify_batch and verify")
 
 
 async def _awaited(verifier: Verifier, pairs: Sequence[Pair]) -> Sequence[Verdict]:
@@ -182,17 +181,15 @@ def order(trial: Trial) -> Iterator[str]:
         return
     places = random.Random(0).sample(range(len(trial.plain)), len(trial.plain))
     shuffled = [trial.plain[i] for i in places]
-    pairs = [trial.pairs[i] for i in places]
     alone = [trial.judged[i] for i in places]
-    loop = lambda: [trial.verifier.verify(*pair) for pair in pairs]  # noqa: E731
-    yield from _differences(trial, shuffled, alone, loop, "two orders")
+    yield from _differences(trial, shuffled, alone, _loop(trial.verifier), "two orders")
     try:
         together = list(trial.verifier.verify_batch(trial.pairs))
     except FAULTS:
         return  # for `batch` to say
     if len(together) == len(places):
         expected = [together[i] for i in places]
-        yield from _differences(trial, shuffled, expected, lambda: trial.verifier.verify_batch(pairs), "two orders")
+        yield from _differences(trial, shuffled, expected, trial.verifier.verify_batch, "two orders")
 
 
 @entered
@@ -204,23 +201,24 @@ def picklable(trial: Trial) -> Iterator[str]:
         yield f"cannot be pickled: {error!r:.200}; keep resources out of the instance"
         return
     if trial.again == trial.judged:
-        loop = lambda: [copy.verify(*pair) for pair in trial.pairs]  # noqa: E731
-        yield from _differences(trial, trial.plain, trial.judged, loop, "the copy and itself")
+        yield from _differences(trial, trial.plain, trial.judged, _loop(copy), "the copy and itself")
+
+
+def _loop(verifier: Verifier) -> Call:
+    return lambda pairs: [verifier.verify(*pair) for pair in pairs]
 
 
 def _differences(
-    trial: Trial,
-    attempts: Sequence[Attempt],
-    expected: Sequence[object],
-    call: Callable[[], Sequence[object]],
-    what: str,
+    trial: Trial, attempts: Sequence[Attempt], expected: Sequence[object], call: Call, what: str
 ) -> Iterator[str]:
     """Where a second asking said otherwise."""
+    pairs = [trial.pair(attempt) for attempt in attempts]
     try:
-        found = list(call())
+        found = list(call(pairs))
     except FAULTS as error:
         yield f"{what}: raised {error!r:.200}"
         return
+    trial.compare(pairs, attempts)
     if len(found) != len(expected):
         yield f"{what}: {len(found)} verdicts for {len(expected)} completions"
         return
@@ -231,10 +229,9 @@ def _differences(
 
 @entered
 def mutation(trial: Trial) -> Iterator[str]:
-    """The question is as it was."""
-    for question, before in zip(trial.questions, trial.before, strict=True):
-        if question.to_json() != before:
-            yield f"question {question.id} was changed"
+    """What it is given, a question and a completion, is as it was."""
+    for what in trial.changed:
+        yield f"{what} was changed; make a copy, as in list(...) or dict(...), and change that"
 
 
 @entered
@@ -271,7 +268,7 @@ def linear_time(trial: Trial) -> Iterator[str]:
 
 def _seconds(trial: Trial, index: int, thought: str, limit: float) -> float:
     """How long one verdict takes; the least of three tries where it looks too long, for the machine may be busy."""
-    question = trial.questions[index]
+    question = deepcopy(trial.questions[index])
     answer = trial.template.word(trial.verifier.honest(question).answer)
     text = reference(honest_thought(question, thought), answer)
     pair = (question, parse(text, trial.template.answers, question.fields))

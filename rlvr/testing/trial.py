@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from random import Random
 
 from rlvr.completions import SLOT, parse, reference
 from rlvr.prompts import Template
+from rlvr.rewards.asking import verdict_of
 from rlvr.testing.redteam import CHEATS, honest_thought, wrong_answers
-from rlvr.types import Completion, Question, Reason, Verdict
+from rlvr.types import Completion, Question, Verdict
 from rlvr.verifier import Honest, Pair, Verifier
 
 LARGE = 100_000  # characters; above that a text is tried on one question only, and never timed
@@ -54,28 +56,42 @@ class Trial:
     verdicts: list[Verdict | Fault] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)  # a cheat's name for each question on which it was honest play
     faults: list[str] = field(default_factory=list)  # of applies() and honest()
-    before: list[str] = field(default_factory=list)  # the questions as JSON, before the verifier saw them
+    changed: dict[str, None] = field(default_factory=dict)  # what the verifier wrote into
     seconds: float = 0.0  # for the attempts that are timed
 
     def run(self) -> Trial:
         """Build the attempts and ask for every verdict, one by one."""
-        self.before = [question.to_json() for question in self.questions]
         for index, question in enumerate(self.questions):
+            given = deepcopy(question)
             try:
-                if self.verifier.applies(question):
-                    honest = self.verifier.honest(question)
+                if self.verifier.applies(given):
+                    honest = self.verifier.honest(given)
                     self.attempts += attempts(index, question, self.template, honest, self.skipped)
             except FAULTS as error:
                 self.faults.append(f"{question.id}: applies() or honest() failed: {error!r}")
+            self._compare(given, question)
         for attempt in self.attempts:
+            pair = self.pair(attempt)
             started = time.perf_counter()
-            self.verdicts.append(ask(self.verifier, self.pair(attempt)))
+            self.verdicts.append(ask(self.verifier, pair))
             self.seconds += time.perf_counter() - started if self.small(attempt) else 0.0
+            self.compare([pair], [attempt])
         return self
 
     def pair(self, attempt: Attempt) -> Pair:
-        """What verify() takes."""
-        return self.questions[attempt.question], attempt.completion
+        """What verify() takes: a copy, which is the verifier's to spoil."""
+        return deepcopy(self.questions[attempt.question]), replace(attempt.completion)
+
+    def compare(self, pairs: Sequence[Pair], attempts: Sequence[Attempt]) -> None:
+        """Enter in `changed` what a verifier has written into, of what it was given for these attempts."""
+        for (question, completion), attempt in zip(pairs, attempts, strict=True):
+            self._compare(question, self.questions[attempt.question])
+            if completion != attempt.completion:
+                self.changed[f"a completion to question {self.questions[attempt.question].id}"] = None
+
+    def _compare(self, question: Question, before: Question) -> None:
+        if question != before:
+            self.changed[f"question {before.id}"] = None
 
     def small(self, attempt: Attempt) -> bool:
         return len(attempt.completion.text) < LARGE
@@ -86,7 +102,7 @@ class Trial:
         both = zip(self.attempts, self.verdicts, strict=True)
         return [attempt for attempt, verdict in both if self.small(attempt) and isinstance(verdict, Verdict)]
 
-    @cached_property
+    @property
     def pairs(self) -> list[Pair]:
         return [self.pair(attempt) for attempt in self.plain]
 
@@ -142,15 +158,12 @@ def ask(verifier: Verifier, pair: Pair) -> Verdict | Fault:
 
 
 def checked(verdict: object) -> Verdict | Fault:
-    """The verdict if it is one: a subclass may have skipped the checks of Verdict."""
-    if not isinstance(verdict, Verdict):
-        return Fault(f"gave {type(verdict).__name__}, not a Verdict")
-    if not isinstance(verdict.reason, Reason) or verdict.reason is Reason.ERROR:
-        return Fault(f"gave the reason {verdict.reason!r}, which no verifier may give")
+    """The verdict if it is one, as the reward layer would have it."""
     try:
-        Verdict.__post_init__(verdict)
-    except (ValueError, TypeError) as error:
+        verdict_of(verdict)
+    except Exception as error:
         return Fault(str(error))
+    assert isinstance(verdict, Verdict)
     return verdict
 
 
