@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from typing import TypeVar
 
 from rlvr.answers import fold
+from rlvr.invisible import is_invisible
 from rlvr.types import Completion, Error, Evidence, Question, Reason, Verdict
 
 T = TypeVar("T", list[str], dict[str, float])
@@ -21,12 +22,10 @@ MALFORMED = frozenset({"several_blocks", "answer_first", "nested_tags"})
 UNREADABLE = MALFORMED | {"both_answers", "hedging", "zero_width", "look_alikes", "right_to_left"}
 BAD_ANSWER = UNREADABLE | {"majority", "injection"}
 
-BLANK = "\u115f\u1160\u3164\uffa0"  # the fillers of Hangul: letters to Unicode, nothing to the eye
-
 
 def thinks(completion: Completion) -> bool:
-    """Whether the thought holds a letter or a digit. White space, punctuation or invisible characters are none."""
-    return any(letter.isalnum() and letter not in BLANK for letter in completion.thought or "")
+    """Whether the thought holds a letter or a digit that can be seen: Unicode has letters that are blank."""
+    return any(letter.isalnum() and not is_invisible(letter) for letter in completion.thought or "")
 
 
 def exact(question: Question, completion: Completion) -> Verdict:

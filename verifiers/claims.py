@@ -9,12 +9,13 @@ from functools import lru_cache
 from typing import ClassVar
 
 from rlvr.knowledge import Fact
-from rlvr.knowledge.claims import Checked, Claim, check, find
+from rlvr.knowledge.claims import Checked, Claim, Lexicon, check, find
 from rlvr.knowledge.claims.checker import Status
+from rlvr.knowledge.claims.lexicon import tokenise
 from rlvr.types import Error, Evidence, Question, Reason, Verdict
 
 from ._common import MALFORMED
-from ._statements import Statements
+from ._statements import Statements, texts_in
 
 FREE = 4  # statements that a thought of any length may make
 TRIED = 200  # terms of a gene among which `honest` looks for one to state
@@ -35,7 +36,11 @@ class Claims(Statements):
     one, but it costs: with cost c, a policy that states what it does not know earns at most 1/c times its rate of
     lucky hits. Nothing supported, nothing paid; so silence and invention earn 0.
 
-    That the question's TF regulates its target, with no sign, is what the question says or asks: it does not count.
+    What the question itself says does not count: the terms that its fields name (snippets of annotation, terms shared
+    with related genes, options to choose from), what follows from such a term, and that its TF regulates its target,
+    with no sign. One supported statement must be about the question's subject, the first of its genes of which anything
+    can be stated: what is true of a readout is true in each of its questions.
+
     Vague terms (more than `most_genes` human genes, some 5 %, carry them: protein binding, nucleus) do not count.
     Nor do facts that only `exclude_references` report. The score is 0 where the thought is stuffed: more than
     `most` statements, repeated ones and those about other genes included, more than `most_per_sentence` in one
@@ -57,10 +62,10 @@ class Claims(Statements):
         if not 0.0 < self.unknown_cost <= 1.0:
             raise Error(f"verifiers.claims: unknown_cost is {self.unknown_cost}; give more than 0, at most 1")
 
-    def sentence(self, genes: Mapping[str, str]) -> str | None:
-        return _statement(self, *genes.items())
+    def sentence(self, gene: str, written: str, texts: tuple[str, ...]) -> str | None:
+        return _statement(self, gene, written, texts)
 
-    def judge(self, question: Question, thought: str, genes: Mapping[str, str]) -> Verdict:
+    def judge(self, question: Question, thought: str, genes: Mapping[str, str], subject: str) -> Verdict:
         lexicon = self.lexicon
         found = find(thought, lexicon)
         if self._stuffed(found, thought):
@@ -71,7 +76,9 @@ class Claims(Statements):
             for claim in found
             if (claim.gene in genes or claim.target in genes) and not _restates(claim, *given)
         }
-        return self._judge([self._check(claim) for claim in own.values()])
+        shown = _shown(self.knowledge, tuple(texts_in(question.fields)))
+        checked = [self._check(claim) for claim in own.values()]
+        return self._judge([item for item in checked if not shown.hold(item)], subject)
 
     def _check(self, claim: Claim) -> Checked:
         return check(claim, self.lexicon.knowledge, self.exclude_references, self.most_genes)
@@ -83,7 +90,7 @@ class Claims(Statements):
         fullest = max(Counter(claim.sentence for claim in found).values())
         return dense or len(found) > self.most or fullest > self.most_per_sentence
 
-    def _judge(self, checked: list[Checked]) -> Verdict:
+    def _judge(self, checked: list[Checked], subject: str) -> Verdict:
         counts: Counter[Status] = Counter(item.status for item in checked)
         evidence = tuple(_evidence(item) for item in checked)
         supported, contradicted, unknown = counts["supported"], counts["contradicted"], counts["unknown"]
@@ -98,6 +105,9 @@ class Claims(Statements):
                 else Reason.MISSING
             )
             return Verdict(0.0, reason, evidence)
+        said = (item.claim for item in checked if item.status == "supported")
+        if not any(subject in (claim.gene, claim.target) for claim in said):
+            return Verdict(0.0, Reason.VAGUE, evidence)
         score = supported / (supported + contradicted + self.unknown_cost * unknown)
         reason = Reason.CONTRADICTED if contradicted else Reason.PARTIAL if unknown else Reason.SUPPORTED
         return Verdict(score, reason, evidence)
@@ -126,17 +136,48 @@ def _record(fact: Fact) -> str:
 
 
 @lru_cache(1 << 14)
-def _statement(options: Claims, *genes: tuple[str, str]) -> str | None:
-    """A sentence that earns 1.0: about the rarest term that counts, of the first gene (symbol, as the question
-    writes it) that has one."""
-    lexicon = options.lexicon
-    for gene, written in genes:
-        for held in lexicon.knowledge.terms(gene)[:TRIED]:
-            term = lexicon.knowledge.term(held)
-            if not term or not term.name or lexicon.knowledge.size(held) > options.most_genes:
-                continue
-            sentence = f"{written} is involved in {term.name}."
-            claims = find(sentence, lexicon)
-            if len(claims) == 1 and claims[0].gene == gene and options._check(claims[0]).status == "supported":
+def _statement(options: Claims, gene: str, written: str, texts: tuple[str, ...]) -> str | None:
+    """A sentence that earns 1.0: about the rarest term of the gene that counts, and that the question does not show."""
+    lexicon, shown = options.lexicon, _shown(options.knowledge, texts)
+    for held in lexicon.knowledge.terms(gene)[:TRIED]:
+        term = lexicon.knowledge.term(held)
+        if not term or not term.name or lexicon.knowledge.size(held) > options.most_genes:
+            continue
+        sentence = f"{written} is involved in {term.name}."
+        claims = find(sentence, lexicon)
+        if len(claims) == 1 and claims[0].gene == gene:
+            checked = options._check(claims[0])
+            if checked.status == "supported" and not shown.hold(checked):
                 return sentence
     return None
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What the texts of a question say: the terms that they name, and which gene regulates which."""
+
+    terms: frozenset[str]
+    edges: frozenset[tuple[str, str]]
+
+    def hold(self, checked: Checked) -> bool:
+        """Whether a supported statement only says again what is shown, or what follows from a term shown."""
+        claim = checked.claim
+        if claim.negated or checked.status != "supported":
+            return False
+        if claim.target is not None:
+            return (claim.gene, claim.target) in self.edges
+        return any(term in self.terms for term in (*claim.terms, *(fact.object for fact in checked.facts)))
+
+
+@lru_cache(1 << 12)
+def _shown(knowledge: str, texts: tuple[str, ...]) -> _Shown:
+    lexicon = Lexicon.open(knowledge)
+    terms: set[str] = set()
+    edges: set[tuple[str, str]] = set()
+    for text in texts:
+        tokens = tokenise(text)
+        for at in range(len(tokens.words)):
+            if named := lexicon.term(tokens, at, len(tokens.words)):
+                terms.update(named.terms)
+        edges.update((claim.gene, claim.target) for claim in find(text, lexicon) if claim.target is not None)
+    return _Shown(frozenset(terms), frozenset(edges))

@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from rlvr.invisible import printable
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Row = Mapping[str, Any]
 PIPE = 240  # a pipe has no width of its own: give it room, so that a row stays a line
@@ -31,11 +33,9 @@ def print_rows(rows: Sequence[Row], as_json: bool = False, *, width: int | None 
 
 
 def cell(value: Any) -> str:
-    """A value as a table shows it."""
+    """A value as a table shows it; what a foreign text hides is spelt out."""
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return str(value)
+    return printable(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value))

@@ -32,8 +32,9 @@ from rlvr.evaluation.report import (
 )
 from rlvr.evaluation.report.browser import Prompts, browser, messages
 from rlvr.evaluation.report.marks import facts, mark
-from rlvr.evaluation.report.text import Metric, clip, duration, number, printable
+from rlvr.evaluation.report.text import Metric, clip, duration, number
 from rlvr.evaluation.results.headline import headline
+from rlvr.invisible import printable
 from rlvr.types import Error
 from tests.run_directory import CHECKED, CLAIMS, HOSTILE, MEGABYTE, TASK, everything, make, report
 

@@ -239,6 +239,12 @@ def test_a_megabyte_is_read(piece):
 # The verifier, on the sample tables.
 
 
+@pytest.fixture(scope="module")
+def ask(make_question):
+    """A question that shows nothing of its genes."""
+    return lambda fields={}, **options: make_question({"evidence": [], **fields}, **options)
+
+
 def verifier(**options):
     return load("verifiers", "claims", Verifier)(knowledge="sample", **options)
 
@@ -267,8 +273,8 @@ UNKNOWN = "ZAP70 is part of the spliceosomal complex."
         (" ".join([TRUE] * 60), 0.0, Reason.STUFFED),
     ],
 )
-def test_scores(make_question, thought, score, reason):
-    found = verdict(make_question(), thought)
+def test_scores(ask, thought, score, reason):
+    found = verdict(ask(), thought)
     assert found.score == pytest.approx(score)
     assert found.reason is reason
 
@@ -282,33 +288,74 @@ def test_scores(make_question, thought, score, reason):
         ("ZAP70 does not regulate LAT.", Reason.UNKNOWN),
     ],
 )
-def test_what_the_question_says_of_its_own_factor_is_no_statement(make_question, thought, reason):
-    question = make_question({"tf": "ZAP70", "target": "LAT"}, task="regulation/edge")
+def test_what_the_question_says_of_its_own_factor_is_no_statement(ask, thought, reason):
+    question = ask({"tf": "ZAP70", "target": "LAT"}, task="regulation/edge")
     assert verdict(question, thought).reason is reason
 
 
-def test_evidence_names_record_and_source(make_question):
-    (item,) = verdict(make_question(), TRUE).evidence
+PARENT = "ZAP70 is involved in antigen receptor-mediated signaling pathway."
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        {"known": {"ZAP70": ["T cell receptor signaling pathway"]}},
+        {"known": {"ZAP70": "kinase; T cell receptor signaling pathway; SH2 domain"}},
+        {"snippet": "It acts in T cell receptor signalling."},  # a synonym, in a sentence
+        {"evidence": [{"perturbation": "LAT", "shared": "T cell receptor signaling pathway"}]},
+        {"options": ["T cell receptor signaling pathway", "DNA repair"]},
+    ],
+)
+def test_what_the_question_shows_earns_nothing(ask, shown):
+    assert verdict(ask(), TRUE).score == 1.0
+    found = verdict(ask(shown), TRUE)
+    assert (found.score, found.reason) == (0.0, Reason.MISSING)
+    assert verdict(ask(shown), f"{TRUE} {UNKNOWN}").score == 0.0
+    honest = verifier().honest(ask(shown)).thought
+    assert "T cell receptor signal" not in honest
+    assert verdict(ask(shown), honest).score == 1.0
+    assert verdict(ask(shown), f"{TRUE} {honest}").score == 1.0  # neither way
+    denied = "ZAP70 is not involved in the T cell receptor signaling pathway."
+    assert verdict(ask(shown), f"{honest} {denied}").score == 0.5  # against what is shown
+
+
+def test_what_follows_from_a_term_shown_earns_nothing(ask):
+    assert verdict(ask(), PARENT).score == 1.0
+    assert verdict(ask({"known": {"ZAP70": ["T cell receptor signaling pathway"]}}), PARENT).score == 0.0
+
+
+def test_what_is_true_in_every_question_on_a_readout_does_not_pay_alone(ask):
+    unknown = ask({"perturbation": "NOGENE1", "readout": "LAT"})
+    readout = verifier().honest(unknown).thought
+    assert readout.startswith("LAT ")
+    assert verdict(unknown, readout).score == 1.0  # there is nothing else to state
+    found = verdict(ask({"readout": "LAT"}), readout)
+    assert (found.score, found.reason) == (0.0, Reason.VAGUE)
+    assert verdict(ask({"readout": "LAT"}), f"{TRUE} {readout}").score == 1.0
+
+
+def test_evidence_names_record_and_source(ask):
+    (item,) = verdict(ask(), TRUE).evidence
     assert item.supports
     assert "GO:0050852" in item.record
-    (item,) = verdict(make_question(), UNKNOWN).evidence
+    (item,) = verdict(ask(), UNKNOWN).evidence
     assert not item.supports
     assert item.record == "GO:0005681"
 
 
-def test_a_list_after_one_gene_is_bounded(make_question):
+def test_a_list_after_one_gene_is_bounded(ask):
     names = ["T cell activation", "T cell receptor signaling pathway", "DNA repair", "cell cycle", "DNA replication"]
     sentence = "ZAP70 is involved in {}."
-    assert verdict(make_question(), sentence.format(", ".join(names[:2]))).score == 1.0
-    assert verdict(make_question(), sentence.format(", ".join(names))).reason is Reason.STUFFED
+    assert verdict(ask(), sentence.format(", ".join(names[:2]))).score == 1.0
+    assert verdict(ask(), sentence.format(", ".join(names))).reason is Reason.STUFFED
     many = " ".join(sentence.format(name) for name in names)
-    assert verdict(make_question(), many).reason is Reason.STUFFED  # nothing but statements
+    assert verdict(ask(), many).reason is Reason.STUFFED  # nothing but statements
     spaced = " ".join(sentence.format(name) + " That is worth a thought, here as in all else." for name in names)
-    assert verdict(make_question(), spaced).score > 0
+    assert verdict(ask(), spaced).score > 0
 
 
-def test_nothing_known_of_the_genes_abstains_whatever_is_said(make_question):
-    question = make_question({"perturbation": "NOGENE1", "readout": "NOGENE2"})
+def test_nothing_known_of_the_genes_abstains_whatever_is_said(ask):
+    question = ask({"perturbation": "NOGENE1", "readout": "NOGENE2"})
     for thought in ("", TRUE, "x" * 200_000):
         assert verdict(question, thought).reason is Reason.UNCOVERED
 
@@ -318,11 +365,11 @@ def test_excluded_papers_are_those_of_the_benchmarks():
     assert pickle.loads(pickle.dumps(verifier())) == verifier()
 
 
-def test_the_honest_sentence_earns_everything(make_question):
+def test_the_honest_sentence_earns_everything(ask):
     lexicon = Lexicon.open("sample")
     covered = 0
     for gene in lexicon.knowledge.symbols()[::7]:
-        question = make_question({"perturbation": gene, "readout": "viability"})
+        question = ask({"perturbation": gene, "readout": "viability"})
         sentence = verifier().honest(question).thought
         found = verdict(question, sentence or "x")
         assert (found.reason is Reason.UNCOVERED) == (sentence == "")
@@ -333,8 +380,8 @@ def test_the_honest_sentence_earns_everything(make_question):
     assert covered > 20
 
 
-def test_cheats_earn_less(make_question):
-    question = make_question()
+def test_cheats_earn_less(ask):
+    question = ask()
     template = prompts.load(question.task)
     honest = verifier().honest(question)
     for name in verifier().catches:
@@ -348,10 +395,10 @@ ASSERTIONS = [TRUE, UNKNOWN, "ZAP70 is not involved in the T cell receptor signa
 
 
 @given(st.lists(st.sampled_from(ASSERTIONS), max_size=4), st.sampled_from(ASSERTIONS))
-def test_only_truth_raises_the_score(make_question, sentences, more):
+def test_only_truth_raises_the_score(ask, sentences, more):
     sentences = [f"{sentence} {FILLER}" for sentence in sentences]
-    before = verdict(make_question(), " ".join(sentences)).score
-    after = verdict(make_question(), " ".join([*sentences, more])).score
+    before = verdict(ask(), " ".join(sentences)).score
+    after = verdict(ask(), " ".join([*sentences, more])).score
     assert 0.0 <= after <= 1.0
     if more != TRUE:
         assert after <= before
@@ -360,8 +407,8 @@ def test_only_truth_raises_the_score(make_question, sentences, more):
 
 
 @given(st.text() | st.lists(st.sampled_from(PIECES), max_size=60).map(" ".join))
-def test_any_thought_gets_a_score(make_question, thought):
-    found = verifier().verify(make_question(), Completion(thought, thought, "down"))
+def test_any_thought_gets_a_score(ask, thought):
+    found = verifier().verify(ask(), Completion(thought, thought, "down"))
     assert found.score is not None and 0.0 <= found.score <= 1.0
 
 

@@ -155,7 +155,7 @@ def test_every_check_is_provoked_here() -> None:
         "versions_fit", "vllm_is_there", "memory_is_ample", "template_ends_in_eos", "template_keeps_the_answer",
         "prompt_opens_the_whole", "template_leaves_the_thought_open", "vocabulary_is_the_models",
         "prompts_hold_no_control_tokens", "quantised_base_has_no_vllm", "quantised_base_cannot_be_merged",
-        "long_completions_are_not_masked",
+        "long_completions_are_not_masked", "snippets_are_not_claims",
     }  # fmt: skip
     assert {name for name, *_ in PROVOKED} | others == {check.name for check in CHECKS}
     assert len({check.name for check in CHECKS}) == len(CHECKS)
@@ -176,6 +176,14 @@ def test_versions_against_the_pins(model: Path) -> None:
     assert raised(setup)["versions_fit"].severity is Severity.REFUSE
     setup = dataclasses.replace(opened(model, *VLLM), installed=versions.installed())
     assert ("vllm_is_there" in raised(setup)) == ("vllm" not in versions.installed())
+
+
+def test_a_recipe_that_pays_for_facts_its_prompts_show(model: Path) -> None:
+    claims = ["verifiers={label: {}, facts: {verifier: claims, knowledge: sample}}"]
+    for overrides, known, found in ((claims, ["SH2 domain"], True), (claims, [], False), ([], ["SH2 domain"], False)):
+        setup = opened(model, *overrides)
+        shown = [dataclasses.replace(q, fields={**q.fields, "known": {"ZAP70": known}}) for q in setup.train[:2]]
+        assert ("snippets_are_not_claims" in raised(dataclasses.replace(setup, train=shown))) is found
 
 
 def test_a_quantised_base(model: Path) -> None:

@@ -70,6 +70,39 @@ def test_scores(make_question, thought, score, reason):
     assert (found.score, found.reason) == (score, reason)
 
 
+@pytest.mark.parametrize(
+    "padding",
+    [
+        f"LAT acts in T cells ({TCR}).",  # its own identifier again, elsewhere
+        "CD3E is in the alpha-beta T cell receptor complex (GO:0042105).",
+        "Unlike ZAP70, CD3E is in the alpha-beta T cell receptor complex (GO:0042105).",
+        "LAT is O43561.",
+        "ZAP70 binds LAT (O43561).",
+    ],
+)
+def test_what_is_true_of_other_genes_buys_nothing(make_question, padding):
+    wrong = "ZAP70 splices (GO:0000398)."
+    assert verdict(make_question(), f"{RIGHT} {wrong}").score == 0.5
+    assert verdict(make_question(), f"{RIGHT} {wrong} {padding}").score == 0.5
+    assert verdict(make_question(), padding).score == 0.0
+
+
+def test_a_term_of_the_readout_is_not_to_the_point_where_the_perturbed_gene_has_one(make_question):
+    unknown = make_question({"perturbation": "NOGENE1", "readout": "LAT"})
+    honest = verifier().honest(unknown).thought
+    assert honest.startswith("LAT ")
+    assert verdict(unknown, honest).score == 1.0
+    assert verdict(make_question({"readout": "LAT"}), honest).reason is Reason.VAGUE
+    assert verdict(make_question({"readout": "LAT"}), f"{RIGHT} {honest}").score == 1.0
+
+
+def test_an_alias_names_the_gene(make_question):
+    symbols = Lexicon.open("sample").knowledge
+    assert symbols.resolve("SRK") == "ZAP70"
+    assert verdict(make_question(), f"SRK acts in T cells ({TCR}).").score == 1.0
+    assert verdict(make_question({"perturbation": "SRK"}), RIGHT).score == 1.0
+
+
 def test_padding_with_named_identifiers_buys_nothing(make_question):
     """A list of terms and their names, learnt by heart, earns what its hits earn alone."""
     terms = [term for term in map(KnowledgeBase.open("sample").term, ["GO:0005681", "GO:0005829"]) if term]

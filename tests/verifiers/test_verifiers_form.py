@@ -44,7 +44,8 @@ def test_the_kit_and_the_red_team_find_nothing(make_question, name):
 def test_an_honest_thought_earns_one_and_an_empty_one_nothing(make_question, name):
     assert judge(make_question, name, HONEST).score == 1.0
     assert judge(make_question, name, "Less.").score == 1.0
-    for empty in ("", " \n", "\u200b\u2060", "...", "--- ---", "\u3164", "\uffa0 \u115f.\u1160"):
+    blank = ("\U00013441\U00013442", "\u2800", "\U000e0041")
+    for empty in (*blank, "", " \n", "\u200b\u2060", "...", "--- ---", "\u3164", "\uffa0 \u115f.\u1160"):
         verdict = judge(make_question, name, empty)
         assert (verdict.score, verdict.reason) == (0.0, Reason.MALFORMED)
 

@@ -3,8 +3,8 @@
     rlvr report RUN [OTHER_RUN] [--markdown]
 
 The page opens from disk, needs no network and no other file, and says plainly what an unfinished run lacks.
-What the model wrote is hostile: Jinja escapes everything, `text.printable` spells out what is invisible, the texts
-travel as JSON that the page's one script puts into text nodes, long texts lose their middle, and a content security
+What the model wrote is hostile: Jinja escapes everything, `printable` spells out what is invisible, the texts travel as
+JSON that the page's one script puts into text nodes, long texts lose their middle, and a content security
 policy forbids every other script, foreign styles and loading.
 """
 
@@ -25,6 +25,7 @@ from rlvr.evaluation.report.content import gather
 from rlvr.evaluation.report.rows import OUTCOMES
 from rlvr.evaluation.report.terminal import terminal_summary
 from rlvr.files import write_atomically
+from rlvr.invisible import printable
 
 __all__ = ["terminal_summary", "write_markdown", "write_report"]
 
@@ -76,7 +77,7 @@ def environment(markdown: bool = False) -> jinja2.Environment:
     def spelt_out(value: Any) -> Any:
         if not isinstance(value, str) or isinstance(value, Markup):
             return value
-        return Markup(in_markdown(value)) if markdown else text.printable(value)
+        return Markup(in_markdown(value)) if markdown else printable(value)
 
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -93,7 +94,7 @@ def environment(markdown: bool = False) -> jinja2.Environment:
 
 def in_markdown(found: str) -> str:
     """One line that Markdown shows as it is: no markup, no HTML, no link, no new cell of a table."""
-    shown = " ".join(text.printable(found).split())
+    shown = " ".join(printable(found).split())
     return MARKDOWN.sub(r"\\\g<0>", shown).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

@@ -12,7 +12,8 @@ import pandas as pd
 
 from rlvr.evaluation.report import rows
 from rlvr.evaluation.report.marks import Fact, Segment, facts, mark
-from rlvr.evaluation.report.text import clip, count, finite, printable
+from rlvr.evaluation.report.text import clip, count, finite
+from rlvr.invisible import printable
 
 LIMIT = 5000  # rollouts on the page
 CHARACTERS = 12_000_000  # of their JSON

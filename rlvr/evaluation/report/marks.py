@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rlvr.evaluation.report.text import printable
+from rlvr.invisible import printable
 
 MOST, LONGEST = 24, 300  # facts of one verdict; characters of each part of a fact
 STATED = re.compile(

@@ -12,7 +12,8 @@ import pandas as pd
 from rlvr.evaluation.report import rows
 from rlvr.evaluation.report.browser import Json, Prompts
 from rlvr.evaluation.report.scores import STAGES
-from rlvr.evaluation.report.text import clip, count, finite, printable
+from rlvr.evaluation.report.text import clip, count, finite
+from rlvr.invisible import printable
 
 LIMIT = 400  # pairs on the page
 HEAD, TAIL = 4500, 1500  # characters of one text that are compared

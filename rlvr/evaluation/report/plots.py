@@ -22,7 +22,8 @@ from matplotlib.ticker import MaxNLocator
 
 from rlvr.evaluation.report.extras import Bin, Stratum
 from rlvr.evaluation.report.scores import Table, described
-from rlvr.evaluation.report.text import Metric, number, printable
+from rlvr.evaluation.report.text import Metric, number
+from rlvr.invisible import printable
 
 WIDTH = 3.6  # inches; one panel fills a telephone's width, three stand beside each other on a desk
 POINTS = 300  # of a curve; longer runs are averaged into so many bins

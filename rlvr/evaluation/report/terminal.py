@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rlvr.evaluation.report import scores
-from rlvr.evaluation.report.text import Metric, count, number, printable
+from rlvr.evaluation.report.text import Metric, count, number
+from rlvr.invisible import printable
 
 COLUMNS = ("parse_rate", "accuracy")  # beside the AUROC that decides
 

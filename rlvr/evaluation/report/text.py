@@ -1,51 +1,15 @@
 """Makes foreign text and numbers fit to be read on the page and in the terminal.
 
 Model output is hostile: it may carry bidirectional overrides, zero-width smuggling, escape sequences or
-a megabyte of one letter. Everything that reaches a reader passes `printable`; HTML escaping is Jinja's.
+a megabyte of one letter. Everything that reaches a reader passes `rlvr.invisible.printable`; HTML escaping is Jinja's.
 """
 
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
-
-LIMIT = 6000  # characters of any one string on the page
-UNUSUAL = re.compile(r"[^\n\t -~]+")  # runs that must be looked at; the rest is plain ASCII
-MARKS = 3  # combining marks on one letter that are still a language and not a tower
-HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-# Characters of other categories that show nothing: fillers, joiners, variation selectors.
-BLANKS = frozenset({0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10)})
-
-
-def printable(text: str, limit: int = LIMIT) -> str:
-    """The text with every invisible or direction-changing character spelt out, as in ⟨U+202E⟩ (a run of one as
-    ⟨U+200B × 40⟩), and cut at `limit` characters with a note. Line feeds and tabs stay."""
-    cut = len(text) - limit
-    shown = UNUSUAL.sub(lambda found: _spelt_out(found[0]), text[:limit].replace("\r\n", "\n"))
-    return shown + (f" [… {cut:,} more characters not shown …]" if cut > 0 else "")
-
-
-def _spelt_out(text: str) -> str:
-    shown: list[str] = []
-    for (char, hidden), run in groupby(_marked(text)):
-        times = sum(1 for _ in run)
-        shown.append(f"⟨U+{ord(char):04X}{f' × {times}' if times > 1 else ''}⟩" if hidden else char * times)
-    return "".join(shown)
-
-
-def _marked(text: str) -> Iterator[tuple[str, bool]]:
-    """Each character, and whether it must be spelt out."""
-    marks = 0
-    for char in text:
-        category = unicodedata.category(char)
-        marks = marks + 1 if category in ("Mn", "Me") else 0
-        hidden = category in HIDDEN_CATEGORIES or ord(char) in BLANKS or marks > MARKS
-        yield char, hidden
 
 
 @dataclass(frozen=True)

@@ -123,4 +123,16 @@ def entropy_target_can_be_met(setup: Setup) -> str | None:
     return None
 
 
+@check(Severity.WARN, needs=("train",))
+def snippets_are_not_claims(setup: Setup) -> str | None:
+    """`claims` pays nothing for a fact that the question shows."""
+    named = (str(values.get("verifier", name)) for name, values in setup.recipe.verifiers.items())
+    if "claims" in named and any(any(question.fields.get("known", {}).values()) for question in setup.train):
+        return (
+            "verifier claims pays nothing for what a prompt shows, and the source's option snippets shows annotations "
+            "of the question's genes: only facts beyond those earn; set snippets to 0, or leave claims out"
+        )
+    return None
+
+
 CHECKS = gathered(globals())
