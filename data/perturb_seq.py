@@ -160,7 +160,7 @@ class PerturbSeq(EvidenceSource):
     def _current(self, table: pd.DataFrame, result: Result) -> pd.DataFrame:
         knowledge = KnowledgeBase.open(self.knowledge)
         for old, new in (("perturbation", "perturbation"), ("gene", "readout")):
-            names = current(sorted(set(table[old])), lambda s: knowledge.resolve(s, result.species) or s)
+            names = current(sorted(set(table[old])), lambda s: knowledge.current(s, result.species))
             table = table.assign(**{new: table[old].map(names)})
         own = table["perturbation"] == table["readout"]
         unnamed = table[["perturbation", "readout"]].isna().any(axis=1)

@@ -39,6 +39,7 @@ TRIES = 1000  # for a place to move a target to
 WHY = {
     "ambiguous": "rows with a symbol of several genes",
     "date": "rows with a symbol that a spreadsheet made a date",
+    "missing": "rows with a word for no gene in the place of a symbol",
     "unknown": "rows with a symbol of no gene",
 }
 Pair = tuple[str, str]  # factor, target

@@ -24,6 +24,8 @@ class Base:
             return Gene(name, "approved", (name,))
         return Gene(PREVIOUS[name], "previous", (PREVIOUS[name],)) if name in PREVIOUS else Gene(None, "unknown")
 
+    read = gene
+
     def resolve(self, name: str, species: str = "human") -> str | None:
         return name if name in {mouse for found in MOUSE.values() for mouse in found} else None
 

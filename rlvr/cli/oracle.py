@@ -160,9 +160,9 @@ def predict(
         raise Error(f"{pairs}: context {strange[0]!r} is not measured; the sources have {', '.join(measured)}")
     parts = []
     for context, rows in wanted.items():
-        genes = {base.resolve(name) or name for name in rows["perturbation"].unique()}
+        genes = {base.current(name) for name in rows["perturbation"].unique()}
         names = {name for held in measured[context].values() for name in held["perturbation"].unique()}
-        own = {name for name in names if (base.resolve(name) or name) in genes}  # however a gene is called
+        own = {name for name in names if base.current(name) in genes}  # however a gene is called
         tables = {
             name: held[(held["split"] == "train") & ~held["perturbation"].isin(own)]
             for name, held in measured[context].items()

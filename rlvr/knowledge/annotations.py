@@ -22,7 +22,7 @@ from scipy.sparse import csr_array, diags_array
 
 from rlvr.knowledge.ontologies import distances
 from rlvr.knowledge.store import Store, numbers
-from rlvr.knowledge.symbols import settle
+from rlvr.knowledge.symbols import missing, settle
 from rlvr.types import Error
 
 COMPLEX_ROOT = "GO:0032991"  # protein-containing complex
@@ -118,7 +118,11 @@ class Annotations:
             np.array([terms[i][2] for i in used], dtype=np.int64),
             matrix([np.searchsorted(used, ranks).tolist() for _, ranks in kept], len(used)),
             np.array([terms[i][2] <= COMPLEX_MOST and root in numbers(terms[i][3]) for i in used], dtype=bool),
-            {name: gene.symbol for name, gene in found.items() if gene.symbol and gene.status != "approved"},
+            {
+                name: gene.symbol
+                for name, gene in found.items()
+                if gene.symbol and gene.status != "approved" and not missing(name)
+            },
         )
 
     def resolve(self, symbol: str) -> str | None:

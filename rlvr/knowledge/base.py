@@ -14,7 +14,7 @@ from rlvr.knowledge.annotations import Annotations
 from rlvr.knowledge.facts import Edge, Fact, Gene, Release, Sign, Species, Status
 from rlvr.knowledge.readers import COMPLEXES
 from rlvr.knowledge.store import Store, numbers
-from rlvr.knowledge.symbols import settle, undated
+from rlvr.knowledge.symbols import cleaned, missing, settle, undated
 from rlvr.knowledge.terms import Terms, plain
 from rlvr.types import Error
 
@@ -35,6 +35,7 @@ class KnowledgeBase(Terms):
         self.path = path
         super().__init__(Store(path))
         self._genes = lru_cache(1 << 16)(self._read_gene)
+        self._folded = lru_cache(2)(self._read_folded)
         self._carried = lru_cache(1 << 15)(self._read_carried)
         self._facts = lru_cache(1 << 12)(self._read_facts)
         self._linked = lru_cache(1 << 13)(self._read_linked)
@@ -93,18 +94,32 @@ class KnowledgeBase(Terms):
 
     def gene(self, symbol: str, species: Species = "human") -> Gene:
         """What a symbol stands for: the approved gene, else the one that had the symbol before, else the one
-        that has it as an alias; "ambiguous" if several share it. Case counts. Of mouse genes only those that
-        have a human ortholog are known, by their current symbol."""
-        return self._genes(symbol, species) if plain(symbol) else Gene(None, "unknown")
+        that has it as an alias, else the one of that Ensembl id, whatever its version; "ambiguous" if several share it.
+        Case counts. Of mouse genes only those that have a human ortholog are known, by their current symbol."""
+        return self._genes(symbol, species) if plain(symbol.strip()) else Gene(None, "unknown")
+
+    def read(self, name: str, species: Species = "human") -> Gene:
+        """The same for a name in somebody's table, where case may be wrong: tp53 and C9ORF72 are TP53 and C9orf72, as
+        no other approved symbol has these letters."""
+        found = self.gene(name, species)
+        if found.status != "unknown" or not plain(name.strip()):
+            return found
+        held = self._folded(species).get(cleaned(name).casefold(), ())
+        return Gene(held[0], "case", held) if len(held) == 1 else Gene(None, "unknown", held)
 
     def resolve(self, symbol: str, species: Species = "human") -> str | None:
-        """The approved symbol; None if it is unknown or ambiguous."""
+        """The approved symbol; None if it is unknown or ambiguous. Case counts."""
         return self.gene(symbol, species).symbol
 
+    def current(self, name: str, species: Species = "human") -> str:
+        """The approved symbol of a name in somebody's table, or the name itself where it stands for no single gene:
+        two names of one gene give the same."""
+        return self.read(name, species).symbol or name
+
     def unresolved(self, symbols: Iterable[str], species: Species = "human") -> dict[str, Status]:
-        """Those of the symbols that stand for no single gene, sorted -> why: unknown, ambiguous, or a date that a
-        spreadsheet made."""
-        found = ((symbol, self.gene(symbol, species)) for symbol in sorted(set(symbols)))
+        """Those of the symbols that stand for no single gene, sorted -> why: unknown, ambiguous, a date that a
+        spreadsheet made, or a word for none."""
+        found = ((symbol, self.read(symbol, species)) for symbol in sorted(set(symbols)))
         return {symbol: gene.status for symbol, gene in found if gene.symbol is None}
 
     def symbols(self, species: Species = "human") -> tuple[str, ...]:
@@ -231,12 +246,21 @@ class KnowledgeBase(Terms):
         return {number: (relation, release, code, bool(no), of) for number, relation, release, code, no, of in rows}
 
     def _read_gene(self, symbol: str, species: Species) -> Gene:
-        query = "SELECT rank, symbol FROM name WHERE species = ? AND name = ?"
-        found = settle(self._store.rows(query, species, symbol))
-        if found.status != "unknown" or not (spelt := undated(symbol)):
+        query, name = "SELECT rank, symbol FROM name WHERE species = ? AND name = ?", cleaned(symbol)
+        found = settle(self._store.rows(query, species, name))
+        if found.status != "approved" and missing(name):
+            return Gene(None, "missing", found.candidates)
+        if found.status != "unknown" or not (spelt := undated(name)):
             return found
         meant = {other for name in spelt for other in self._read_gene(name, species).candidates}
         return Gene(None, "date", tuple(sorted(meant)))
+
+    def _read_folded(self, species: Species) -> dict[str, tuple[str, ...]]:
+        """Approved symbols by what they are without capitals."""
+        found: dict[str, tuple[str, ...]] = {}
+        for symbol in self.symbols(species):
+            found[symbol.casefold()] = (*found.get(symbol.casefold(), ()), symbol)
+        return found
 
     def _read_carried(self, symbol: str) -> tuple[str, ...]:
         held = self._store.rows("SELECT terms FROM gene WHERE species = 'human' AND symbol = ?", symbol)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Species = Literal["human", "mouse"]
-Status = Literal["approved", "previous", "alias", "ambiguous", "date", "unknown"]
+Status = Literal["approved", "previous", "alias", "ensembl", "case", "ambiguous", "date", "missing", "unknown"]
 Sign = Literal["activation", "repression", "conflict", "unknown"]
 
 
@@ -66,7 +66,9 @@ class Gene:
     """What a symbol stands for.
 
     symbol: the approved symbol, None unless there is exactly one. candidates: every gene that it may mean.
-    status "date": a spreadsheet turned a symbol into a date (1-Mar); candidates are the genes it may have been.
+    status "ensembl": by Ensembl's id. "case": the one approved symbol that differs in nothing but capitals. "date": a
+    spreadsheet turned a symbol into a date (1-Mar, 44256); candidates are the genes it may have been. "missing": a word
+    that stands where there is no gene (NA, none, KO), whatever gene has it as an alias.
     """
 
     symbol: str | None

@@ -20,7 +20,7 @@ from rlvr.knowledge.ontologies import Entry
 from rlvr.knowledge.readers import COMPLEXES, Claim
 from rlvr.knowledge.releases import Origin
 from rlvr.knowledge.store import Write, blob
-from rlvr.knowledge.symbols import settle, undated
+from rlvr.knowledge.symbols import STATUSES, settle, undated
 from rlvr.types import Error
 
 TO_GENE = frozenset({"activates", "represses", "regulates"})
@@ -99,7 +99,7 @@ class Rows:
         self._releases[part] = (self._numbers[part], *held, int(origin.commercial))
 
     def name(self, rows: Iterable[tuple[str, int, str]], species: str = "human") -> None:
-        """Enter (name, rank, approved symbol); rank 0 approved, 1 previous, 2 alias."""
+        """Enter (name, rank, approved symbol); rank: of STATUSES."""
         self._settled.clear()
         for name, rank, symbol in rows:
             self._names[species, name].append((rank, symbol))
@@ -224,6 +224,7 @@ class Rows:
     def _genes(self, part: str, path: Path) -> None:
         names, self._ensembl, accessions = readers.read_symbols(path)
         self.name(names)
+        self.name((id, STATUSES.index("ensembl"), symbol) for id, symbol in self._ensembl.items())
         self.encode(accessions)
 
     def _orthologs(self, part: str, path: Path) -> None:

@@ -24,7 +24,7 @@ from rlvr.types import Error
 log = logging.getLogger(__name__)
 
 Write = Callable[[str, Iterable[Sequence[Any]]], None]
-FORMAT = "4"  # of the file: raise it when what is stored, or how it is built, changes
+FORMAT = "5"  # of the file: raise it when what is stored, or how it is built, changes
 # Term ranks run from the rarest term to the most common one; blobs are little-endian int32 ranks or gene ids.
 # A kind is what many facts have in common, so that a fact itself stays small. A day is a proleptic Gregorian ordinal
 # (three bytes), NULL where the source gives none (no byte).

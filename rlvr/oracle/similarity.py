@@ -56,7 +56,7 @@ class Annotated:
     @cached_property
     def genes(self) -> NDArray[np.str_]:
         """[n] the approved symbol, or the name itself: equal where two names are one gene."""
-        return np.array([self.base.resolve(symbol) or symbol for symbol in self.symbols])
+        return np.array([self.base.current(symbol) for symbol in self.symbols])
 
     @cached_property
     def known(self) -> NDArray[np.bool_]:
@@ -75,7 +75,7 @@ class Annotated:
 
     def _held(self, symbol: str, kind: str) -> Sequence[str]:
         if kind == "family":
-            found = stem(self.base.resolve(symbol) or symbol)
+            found = stem(self.base.current(symbol))
             return [found] if found else []
         keep = self._kinds[kind]
         return [term for term in self.base.terms(symbol) if keep(term)]

@@ -65,22 +65,26 @@ def read(path: Path, readout: str | None, context: Context) -> pd.DataFrame:
 
 def _traced(name: str, readout: str, context: Context) -> tuple[str, str, str]:
     """gene, target, reason."""
-    gene, target = context.base.gene(name), _target(readout, context)
+    gene, target = context.base.read(name), _target(readout, context)
     held = context.perturbations.get(name) or context.perturbations.get(gene.symbol or "")
     symbol = held or gene.symbol
     if symbol is None:
         meant = f", {' or '.join(gene.candidates)}" if gene.candidates else ""
-        why = {"ambiguous": "symbol of several genes", "date": "a date that a spreadsheet made of a gene"}
+        why = {
+            "ambiguous": "symbol of several genes",
+            "date": "a date that a spreadsheet made of a gene",
+            "missing": "a word for no gene",
+        }
         return name, target or readout, why.get(gene.status, "symbol unknown") + meant
     if target is None:
         return symbol, readout, f"readout not measured in {context.name}"
-    if (context.base.resolve(symbol) or symbol) == (context.base.resolve(target) or target):
+    if context.base.current(symbol) == context.base.current(target):
         return symbol, target, "the readout is the perturbed gene itself"
     return symbol, target, ""
 
 
 def _target(readout: str, context: Context) -> str | None:
-    return context.readouts.get(readout) or context.readouts.get(context.base.resolve(readout) or "")
+    return context.readouts.get(readout) or context.readouts.get(context.base.current(readout))
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:

@@ -75,7 +75,7 @@ class Context:
             held: pd.Series[str] = self.outcomes.xs(readout)
             measured = [str(name) for name in held.index]
             close = annotations.similarity(rows["gene"].tolist(), measured)
-            theirs, ours = (np.array([self.base.resolve(n) or n for n in side]) for side in (measured, rows["gene"]))
+            theirs, ours = (np.array([self.base.current(n) for n in side]) for side in (measured, rows["gene"]))
             close[ours[:, None] == theirs[None, :]] = 0.0
             best = np.argsort(-close, axis=1, kind="stable")[:, :NEAREST]
             for row, (place, order) in enumerate(zip(rows.index, best.tolist(), strict=True)):
@@ -85,7 +85,7 @@ class Context:
 
     def _names(self, column: str) -> dict[str, str]:
         held = sorted({str(name) for table in self.tables.values() for name in table[column]})
-        current = {symbol: name for name in reversed(held) if (symbol := self.base.resolve(name))}
+        current = {symbol: name for name in reversed(held) if (symbol := self.base.read(name).symbol)}
         return current | {name: name for name in held}
 
 

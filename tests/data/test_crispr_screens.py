@@ -91,7 +91,7 @@ def test_everything_left_out_is_counted_and_named(written, caplog):
         "rows of the gene that is read out": 1,
     }
     assert "1-Mar, 02.Mar, 10-Sep" in caplog.text and "LOC999999" in caplog.text
-    assert source.unresolved() == {"02.Mar": "unknown", "1-Mar": "date", "10-Sep": "date", "LOC999999": "unknown"}
+    assert source.unresolved() == {"02.Mar": "date", "1-Mar": "date", "10-Sep": "date", "LOC999999": "unknown"}
 
 
 def test_old_symbols_get_their_current_name_but_never_twice(written):

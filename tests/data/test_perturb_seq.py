@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
-from rlvr.knowledge import KnowledgeBase
+from rlvr.knowledge import Gene, KnowledgeBase, assemble
 from rlvr.plugins import load
 from rlvr.questions.biology import effects, h5ad, pseudobulk
 from rlvr.questions.biology.effects import EXPLORATORY, REPLICATED, Design, measure
@@ -297,3 +297,23 @@ def test_the_shared_sample_is_exploratory_with_doubles_left_out():
     knockdown = effects.MODALITIES["knockdown"]
     assert modality == {("k562", "CRISPR activation"), *((c, knockdown) for c in ("A172", "T98G", "U87MG"))}
     assert Counter(q.truth["context"] for q in asked) == {"k562": 18, "A172": 9, "T98G": 9, "U87MG": 9}
+
+
+def test_ensembl_ids_are_asked_by_symbol_and_never_of_the_gene_itself(tmp_path, monkeypatch):
+    """var_names are ids with versions, and no column holds symbols: the knowledge base names them."""
+    data = simulate()
+    ids = {gene: f"ENSG{place:011d}.{place % 9}" for place, gene in enumerate(data.var_names)}
+    data.var_names = [ids[gene] for gene in data.var_names]
+    data.write_h5ad(tmp_path / "mine.h5ad")
+    symbols = {id.partition(".")[0]: gene for gene, id in ids.items()}
+    plain = KnowledgeBase._read_gene
+
+    def read(self, symbol, species):
+        gene = symbols.get(symbol.partition(".")[0])
+        return Gene(gene, "ensembl", (gene,)) if gene else plain(self, symbol, species)
+
+    monkeypatch.setattr(KnowledgeBase, "_read_gene", read)
+    monkeypatch.setattr(KnowledgeBase, "open", classmethod(lambda cls, name: cls(Path(assemble.sample()))))
+    asked = list(own(str(tmp_path / "mine.h5ad")).questions())
+    assert asked and not any(q.fields["readout"].startswith("ENSG") for q in asked)
+    assert all(q.fields["readout"] != q.fields["perturbation"] for q in asked)

@@ -100,7 +100,7 @@ def test_only_pairs_of_one_sign_and_a_paper_are_asked(write: Callable[..., None]
         "rows with a complex": 1,
         "rows with a symbol that a spreadsheet made a date": 1,
         "rows with a symbol of several genes": 1,
-        "rows with a symbol of no gene": 1,
+        "rows with a word for no gene in the place of a symbol": 1,
         "rows with an empty cell": 1,
         "rows of a factor that acts on itself": 1,
         "pairs with both modes": 1,
@@ -111,7 +111,7 @@ def test_only_pairs_of_one_sign_and_a_paper_are_asked(write: Callable[..., None]
         "": "unknown",
         "AP1": "complex",  # though it is an alias of JUN here
         "MLL4": "ambiguous",
-        "NaN": "unknown",
+        "NaN": "missing",
         "Sep-07": "date",
     }
 

@@ -210,7 +210,9 @@ def run(*arguments: str) -> tuple[int, str]:
 
 def test_the_embedded_default_is_clean_and_fits_80_columns() -> None:
     code, text = run("quickstart")
-    assert (code, text.splitlines()[-1]) == (0, "no leak")
+    assert code == 0
+    # Two of its names are loci of NCBI's that HGNC has named since: nobody can say whose they are.
+    assert " ".join(text.splitlines()[-2:]).startswith("no leak found among names that could be judged; 2 of 629")
     assert max(map(len, text.splitlines())) <= 80
     for word in ("perturbation", "complex partner", "readout_frequency", "evidence_vote"):
         assert word in text

@@ -1,11 +1,12 @@
 """Reads a single-cell matrix (.h5ad) a few hundred cells at a time, and says whether it holds counts.
 
-    cells = anndata_reader.read(Path("mine.h5ad"))
+    cells = h5ad.read(Path("mine.h5ad"))
     for rows, values in cells.chunks(): ...
 
 Only the tables of cells and genes are held in memory. Of the places where a file may keep its matrix
 (layers/counts, X, raw), the first with counts is taken, else the first without negative values: scaled values
-say nothing of how much a gene is expressed.
+say nothing of how much a gene is expressed. Genes are named by their symbols: where `var_names` are Ensembl ids and a
+column of `var` holds symbols, these are taken.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from anndata.io import read_elem, sparse_dataset
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from rlvr.knowledge.symbols import ENSEMBL, GENOME, missing
 from rlvr.types import Error, suggest
 
 log = logging.getLogger(__name__)
@@ -36,7 +39,9 @@ CHUNK = 512  # cells
 SLOTS = {"layers/counts": "var", "X": "var", "raw/X": "raw/var", "raw.X": "raw.var"}
 _HUMAN = re.compile(r"[A-Z][A-Z0-9]{2,}|ENSG\d{11}(\.\d+)?")
 _MOUSE = re.compile(r"[A-Z][a-z0-9]{2,}|ENSMUSG\d{11}(\.\d+)?")
-_GENOME = re.compile(r"(GRCh\d\d|hg\d\d|GRCm\d\d|mm\d\d)_+")
+# Columns of var that hold symbols beside Ensembl ids, as 10x, scanpy, CELLxGENE and Seurat's converters name them.
+SYMBOLS = ["gene_symbols", "gene_symbol", "gene_name", "gene_names", "feature_name", "gene_short_name"]
+SYMBOLS += ["symbol", "symbols", "hgnc_symbol", "gene"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Expression:
         """By the spelling of the genes. Errors: a mixture, or neither."""
         names = [str(g) for g in self.genes]
         human, mouse = (sum(bool(p.fullmatch(g)) for g in names) for p in (_HUMAN, _MOUSE))
-        genomes = sorted({found.group(1) for g in names if (found := _GENOME.match(g))})
+        genomes = sorted({found.group(1) for g in names if (found := GENOME.match(g))})
         if len(genomes) > 1 or min(human, mouse) > 0.1 * max(human, mouse):
             what = " and ".join(genomes) if len(genomes) > 1 else f"{human} human and {mouse} mouse symbols"
             raise Error(f"{self.path}: mixed species ({what}); keep the cells and genes of one")
@@ -100,7 +105,26 @@ def read(path: Path) -> Expression:
             )
     if slot != "X":
         log.info("%s: values are taken from %s", path.name, slot)
-    return Expression(path, obs, np.array(var.index.astype(str), dtype=str), kind, slot)
+    return Expression(path, obs, np.array(_symbols(var, path), dtype=str), kind, slot)
+
+
+def _symbols(var: pd.DataFrame, path: Path) -> list[str]:
+    """The names of the genes: symbols, where a column holds them beside Ensembl ids. A gene without one, or whose
+    symbol another gene of the file has too, keeps its id: adding up two genes, or choosing one, is not for a reader."""
+    ids = [str(name) for name in var.index]
+    if sum(bool(ENSEMBL.fullmatch(name)) for name in ids) < 0.5 * len(ids):
+        return ids
+    columns = {str(column).casefold(): column for column in var.columns}
+    found = next((columns[name] for name in SYMBOLS if name in columns), None)
+    if found is None:
+        log.info("%s: var_names are Ensembl ids, and no column of var is one of %s", path.name, ", ".join(SYMBOLS))
+        return ids
+    given = ["" if pd.isna(value) or missing(str(value)) else str(value).strip() for value in var[found]]
+    times = Counter(given)
+    names = [id if not name or times[name] > 1 else name for id, name in zip(ids, given, strict=True)]
+    kept = sum(name == id for name, id in zip(names, ids, strict=True))
+    log.info("%s: genes by var[%r]; %d without a symbol of their own keep their ids", path.name, found, kept)
+    return names
 
 
 def _choose(file: h5py.File, path: Path) -> tuple[str, Literal["counts", "log"]]:

@@ -35,7 +35,7 @@ class Kin:
     """Names of genes through one knowledge base. A name that it does not know stands for itself.
 
     A symbol is read as a human one if it is approved, else as a mouse one, else as a human one that was approved
-    before or is an alias (`KnowledgeBase.resolve`).
+    before, is an alias or an Ensembl id, or differs in its capitals alone (`KnowledgeBase.read`).
     """
 
     def __init__(self, base: KnowledgeBase) -> None:
@@ -72,8 +72,8 @@ class Kin:
         mouse = self.base.resolve(name, "mouse")
         if mouse:
             return "mouse", mouse
-        if found.symbol:
-            return "human", found.symbol
+        if found.symbol or (found := self.base.read(name)).symbol:
+            return "human", str(found.symbol)
         self.unknown.add(name)
         return None
 
