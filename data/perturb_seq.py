@@ -59,7 +59,9 @@ class PerturbSeq(EvidenceSource):
     """Options.
 
     path: an .h5ad; "" is the shared sample, whose columns are known. perturbation: column of obs with the perturbed
-    gene. controls: its values that mean none. separator: what joins several genes, which are left out. replicate:
+    gene, or the guide against it (KLF1_sg2 is KLF1). controls: its values that mean none; left out, any spelling of the
+    usual ones (non-targeting, NTC_1, safe-targeting, DMSO, ...). separator: what joins several genes, which are left
+    out; where they are known genes, so are other joints (GAB2_TMEM161B). replicate:
     column with the culture, donor or guide; "" for none. modality: knockdown, knockout, activation, or a column that
     says so. context: column with the cell line or type, "" for one context; cells: words for the cells where there is
     one. task: effect (does it change), direction (which way), profile (log2 fold changes). test: deseq2 or t. fdr: of
@@ -80,7 +82,7 @@ class PerturbSeq(EvidenceSource):
 
     path: str = ""
     perturbation: str = "perturbation"
-    controls: tuple[str, ...] = ("control",)
+    controls: tuple[str, ...] = ()
     separator: str = "+"
     replicate: str = ""
     modality: str = "knockdown"
@@ -100,8 +102,8 @@ class PerturbSeq(EvidenceSource):
                 raise Error(f"perturb_seq: {option} {value!r} is unknown; choose one of {', '.join(known)}")
         if self.path and bool(self.context) == bool(self.cells):
             raise Error("perturb_seq: set either `cells` (words) or `context` (a column with the cell line or type)")
-        if not self.controls or not self.separator:
-            raise Error("perturb_seq: controls and separator must not be empty")
+        if not self.separator:
+            raise Error("perturb_seq: separator must not be empty")
         if not 0 < self.fdr < QUIET or self.min_cells < 2 or self.readouts < 2:
             raise Error(f"perturb_seq: fdr must be in (0, {QUIET}), min_cells and readouts at least 2")
 
@@ -144,7 +146,7 @@ class PerturbSeq(EvidenceSource):
             test=self.test,
         )
         design = replace(design if self.path else SHARED_DESIGN, least_cells=self.min_cells)
-        result = effects.measure(Path(self.path) if self.path else SHARED.path(), design)
+        result = effects.measure(Path(self.path) if self.path else SHARED.path(), design, self._is_gene)
         parts = [(effects, self._current(effects.table, result)) for effects in result.effects]
         for why, count in result.drops.items():
             if count:
@@ -156,6 +158,10 @@ class PerturbSeq(EvidenceSource):
         if not any((table["split"] == "train").any() for _, table in parts):
             raise Error(f"perturb_seq: no perturbation of {self.path} falls into training; there are too few")
         return result, parts
+
+    def _is_gene(self, name: str) -> bool:
+        base = KnowledgeBase.open(self.knowledge)
+        return base.read(name).symbol is not None or base.read(name, "mouse").symbol is not None
 
     def _current(self, table: pd.DataFrame, result: Result) -> pd.DataFrame:
         knowledge = KnowledgeBase.open(self.knowledge)

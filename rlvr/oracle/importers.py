@@ -12,8 +12,8 @@ Forms, told apart by what the file holds:
   less the cosine, how far the readout moved; it has no sign, so it is of effects only.
 
 Perturbations stand under `perturbation`, `condition`, `target_gene` or `gene` (in obs, or beside `readout`), and
-"LAT+ctrl" is LAT. Where some are a control (CONTROLS, in any case), values are expression, and the control of the same
-context is taken off them. A file without `context` needs the caller's. Who writes what:
+"LAT+ctrl" is LAT. Where some are a control (in any spelling that `labels.is_control` knows), values are expression, and
+the control of the same context is taken off them. A file without `context` needs the caller's. Who writes what:
 
     GEARS, scGPT, scFoundation   predict(): perturbation -> expression; as a matrix with a row `ctrl`
     State                        tx infer: .h5ad of cells, with its controls; with --embed-key X are the cells given to
@@ -38,6 +38,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rlvr.oracle.base import KEY
+from rlvr.questions.biology.labels import is_control
 from rlvr.types import Error
 
 Floats = NDArray[np.float64]
@@ -45,7 +46,6 @@ Values = Literal["probability", "logit", "effect", "direction"]
 """effect: a fold change whose size says how surely there is one; direction: one whose sign says up."""
 
 PERTURBED = ("perturbation", "condition", "target_gene")
-CONTROLS = ("ctrl", "control", "nt", "ntc", "non-targeting", "non_targeting", "unperturbed")
 CELLS = ("cell_type", "celltype", "cell_line")  # of several, one context would be the mean
 ALONE = r"\+ctrl$|^ctrl\+"  # GEARS names a single perturbation beside its control
 INDEX = "Unnamed: 0"  # what pandas calls an index that it wrote itself
@@ -94,7 +94,7 @@ def read(path: Path, values: Values, context: str | None = None, layer: str | No
 
 
 def _less_control(long: pd.DataFrame, values: Values, where: str) -> pd.DataFrame:
-    control = long["perturbation"].str.lower().isin(CONTROLS)
+    control = long["perturbation"].map({name: is_control(name) for name in long["perturbation"].unique()})
     if not control.any():
         return long
     if values not in ("effect", "direction"):

@@ -126,7 +126,7 @@ def test_reading_in_small_chunks_changes_nothing(simulated, monkeypatch):
 
 @pytest.mark.parametrize("task", ["effect", "direction", "profile"])
 def test_questions(simulated, tested, monkeypatch, task):
-    monkeypatch.setattr(effects, "measure", lambda path, design: replace(tested, drops=Counter(tested.drops)))
+    monkeypatch.setattr(effects, "measure", lambda path, design, known: replace(tested, drops=Counter(tested.drops)))
     source = own(simulated, task=task, readouts=10, evidence=2)
     asked = list(source.questions())
     assert {q.task for q in asked} == {f"perturbation/{task}"} and len({q.id for q in asked}) == len(asked)
@@ -317,3 +317,48 @@ def test_ensembl_ids_are_asked_by_symbol_and_never_of_the_gene_itself(tmp_path, 
     asked = list(own(str(tmp_path / "mine.h5ad")).questions())
     assert asked and not any(q.fields["readout"].startswith("ENSG") for q in asked)
     assert all(q.fields["readout"] != q.fields["perturbation"] for q in asked)
+
+
+@pytest.mark.parametrize("spelling", ["non-targeting", "NTC_{}", "NegCtrl{}", "safe-targeting", " ctrl ", "DMSO"])
+def test_controls_in_any_spelling_are_found_and_never_asked_about(spelling, tmp_path):
+    data = simulate()
+    number = iter(range(10**6))
+    control = data.obs["gene"] == "control"
+    pairs = zip(data.obs["gene"], control, strict=True)
+    names = [spelling.format(next(number) % 7) if untouched else gene for gene, untouched in pairs]
+    data.obs["gene"] = names
+    data.write_h5ad(tmp_path / "mine.h5ad")
+    found = measure(Path(tmp_path / "mine.h5ad"), Design("gene", (), "donor", "knockdown", ""))
+    assert set(found.effects[0].table["perturbation"]) == set(PERTURBED)
+
+
+def test_other_controls_than_those_named_are_left_out_and_counted(tmp_path):
+    data = simulate()
+    names = data.obs["gene"].tolist()
+    first = [i for i, name in enumerate(names) if name == PERTURBED[1]]
+    for i in first:
+        names[i] = "safe-targeting"
+    data.obs["gene"] = names
+    data.write_h5ad(tmp_path / "mine.h5ad")
+    found = measure(tmp_path / "mine.h5ad", Design("gene", ("control",), "donor", "knockdown", ""))
+    assert found.drops["cells of controls that `controls` does not name"] == len(first)
+    assert set(found.effects[0].table["perturbation"]) == set(PERTURBED) - {PERTURBED[1]}
+    with pytest.raises(Error, match=r"never one of none .*; likely ones are control, safe-targeting; name your"):
+        measure(tmp_path / "mine.h5ad", Design("gene", ("none",), "donor", "knockdown", ""))
+
+
+def test_guides_of_a_gene_are_the_gene_and_doubles_are_left_out(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    data = simulate()
+    one, two, three = PERTURBED[:3]
+    names = data.obs["gene"].tolist()
+    for turn, i in enumerate([i for i, name in enumerate(names) if name == one]):
+        names[i] = f"{one}_{turn % 2 + 1}"
+    for i in [i for i, name in enumerate(names) if name == two]:
+        names[i] = f"{two}_{three}"
+    data.obs["gene"] = names
+    data.write_h5ad(tmp_path / "mine.h5ad")
+    found = measure(tmp_path / "mine.h5ad", Design("gene", (), "donor", "knockdown", ""), set(PERTURBED).__contains__)
+    assert set(found.effects[0].table["perturbation"]) == set(PERTURBED) - {two}
+    assert found.drops["cells with several perturbed genes"] == 90
+    assert f"2 labels are read as their gene, as {one}_1, {one}_2" in caplog.text

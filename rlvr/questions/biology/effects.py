@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from rlvr.knowledge.symbols import missing
 from rlvr.questions.biology import h5ad, pseudobulk
 from rlvr.questions.biology.h5ad import Expression, Species
+from rlvr.questions.biology.labels import Known, genes_of
 from rlvr.types import Error
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ MODALITIES = {"knockdown": "CRISPRi knockdown", "knockout": "CRISPR knockout", "
 ALSO = {"crispri": "knockdown", "crisprko": "knockout", "crispra": "activation"}  # as files say it
 LEAST_COUNTS = 5  # mean count of a gene in a sample, below which it is not tested
 LEAST_LOG = 0.1  # the same for the mean log value over cells, in some perturbation or the controls
+SHOWN = 5  # labels that a message spells out
 NULLS = 3  # random divisions of the controls
 REPLICATED = "replicated"
 EXPLORATORY = "exploratory, pseudoreplicated"
@@ -35,7 +38,8 @@ EXPLORATORY = "exploratory, pseudoreplicated"
 class Design:
     """How a file says what was done; names of columns of obs.
 
-    perturbation: the perturbed gene, several joined by `separator`; controls: its values that mean none.
+    perturbation: the perturbed gene, several joined by `separator`; controls: its values that mean none, () for those
+    that `labels.is_control` knows.
     replicate: culture, donor or guide. modality: a key of MODALITIES, or a column. context: a column with the cell
     line or type, or "" for one context. least_cells: of a perturbation in a replicate. test: see pseudobulk.compare.
     """
@@ -71,13 +75,15 @@ class Result:
     drops: Counter[str] = field(default_factory=Counter)
 
 
-def measure(path: Path, design: Design) -> Result:
-    """Read and test a whole file. Errors: no controls, nothing with enough cells, several modalities in one context,
-    what h5ad.read refuses."""
+def measure(path: Path, design: Design, known: Known = lambda name: False) -> Result:
+    """Read and test a whole file. known: whether a name is a gene, which tells a guide's number from a symbol's.
+
+    Errors: no controls, nothing with enough cells, several modalities in one context, what h5ad.read refuses.
+    """
     expression = h5ad.read(path)
     species = expression.species()
     drops: Counter[str] = Counter()
-    cells = _label(expression, design, drops)
+    cells = _label(expression, design, drops, known)
     replicated = bool(design.replicate) and expression.kind == "counts"
     if not replicated:
         missing = "no counts" if expression.kind != "counts" else "no replicates"
@@ -100,10 +106,11 @@ def measure(path: Path, design: Design) -> Result:
     return Result(tuple(found), species, drops)
 
 
-def _label(expression: Expression, design: Design, drops: Counter[str]) -> pd.DataFrame:
+def _label(expression: Expression, design: Design, drops: Counter[str], known: Known) -> pd.DataFrame:
     """Cells to be used, index: row in the file; columns perturbation ("" is control), replicate, context, modality."""
     given = expression.column(design.perturbation)
-    genes = {value: _genes(value, design) for value in set(given)}
+    genes = {value: genes_of(value, known, design.separator, design.controls) for value in set(given)}
+    others = _other_controls(genes, design)
     count = given.map({value: len(held) for value, held in genes.items()})
     frame = pd.DataFrame(
         {
@@ -113,15 +120,12 @@ def _label(expression: Expression, design: Design, drops: Counter[str]) -> pd.Da
             "modality": design.modality if design.modality in MODALITIES else expression.column(design.modality),
         }
     ).reset_index(drop=True)
-    if not any(not held for held in genes.values()):
-        shown = ", ".join(sorted(set(given))[:5])
-        raise Error(
-            f"{expression.path}: no control cells: {design.perturbation!r} is never one of "
-            f"{', '.join(design.controls)} (it is {shown}, ...); name your controls in `controls`"
-        )
+    _refuse_without_controls(genes, others, expression, design)
+    _tell(genes, expression.path)
     kept = pd.Series(True, index=frame.index)
     for why, faulty in (
-        ("cells without a perturbation", (given == "").to_numpy()),
+        ("cells without a perturbation", given.map(lambda value: bool(genes[value]) and missing(value)).to_numpy()),
+        ("cells of controls that `controls` does not name", given.isin(others).to_numpy()),
         ("cells with several perturbed genes", (count > 1).to_numpy()),
         ("cells without a replicate", (frame["replicate"] == "").to_numpy()),
         ("cells without a context", ((frame["context"] == "") & bool(design.context)).to_numpy()),
@@ -132,11 +136,38 @@ def _label(expression: Expression, design: Design, drops: Counter[str]) -> pd.Da
     return frame[kept]
 
 
-def _genes(value: str, design: Design) -> list[str]:
-    """The perturbed genes that a label names: none for a control, one for `KLF1+control`."""
-    if value in design.controls:
+def _other_controls(genes: Mapping[str, list[str]], design: Design) -> list[str]:
+    """Labels that look like controls where the caller names others: neither those nor genes."""
+    if not design.controls:
         return []
-    return [part.strip() for part in value.split(design.separator) if part.strip() not in design.controls]
+    return sorted(value for value, held in genes.items() if not held and value not in design.controls)
+
+
+def _refuse_without_controls(
+    genes: Mapping[str, list[str]], others: Sequence[str], expression: Expression, design: Design
+) -> None:
+    if any(not held and value not in others for value, held in genes.items()):
+        return
+    shown = ", ".join(sorted(genes)[:5])
+    named = f"is never one of {', '.join(design.controls)}" if design.controls else "has no label that looks like one"
+    likely = f"; likely ones are {', '.join(others[:5])}" if others else ""
+    raise Error(
+        f"{expression.path}: no control cells: {design.perturbation!r} {named} (it is {shown}, ...){likely}; name your "
+        "controls in `controls`"
+    )
+
+
+def _tell(genes: Mapping[str, list[str]], path: Path) -> None:
+    """What was read of the labels that is not what they say word for word."""
+    controls = sorted(value for value, held in genes.items() if not held)
+    guides = sorted(value for value, held in genes.items() if len(held) == 1 and held[0] != value)
+    log.info("%s: controls: %s", path.name, _first(controls))
+    if guides:
+        log.info("%s: %d labels are read as their gene, as %s", path.name, len(guides), _first(guides))
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
 def _one_modality(part: pd.DataFrame, design: Design, where: str) -> str:
