@@ -4,14 +4,14 @@
 
 Forms, told apart by what the file holds:
 
-- a long table (.csv, .parquet): context, perturbation, readout, and one column of values;
-- a matrix (.csv, .parquet): a column of perturbations, then a column for each readout gene;
+- a long table (.csv, .tsv, either gzipped, .parquet): context, perturbation, readout, and one column of values;
+- a matrix (the same files): a column of perturbations, then a column for each readout gene;
 - .h5ad: obs has the perturbations, var_names are the readout genes, values in X, in a layer, or in an obsm whose genes
   uns names (State's `KEY_var_names`); several cells of one perturbation are averaged;
 - the table of gene shifts that Geneformer's InSilicoPerturberStats writes (mode aggregate_gene_shifts): its value is 1
   less the cosine, how far the readout moved; it has no sign, so it is of effects only.
 
-Perturbations stand under `perturbation`, `condition`, `target_gene` or `gene` (in obs, or beside `readout`), and
+Perturbations stand under one of PERTURBED or `gene` (in obs, or beside a readout), readouts under one of READOUTS, and
 "LAT+ctrl" is LAT. Where some are a control (in any spelling that `labels.is_control` knows), values are expression, and
 the control of the same context is taken off them. A file without `context` needs the caller's. Who writes what:
 
@@ -29,6 +29,7 @@ calibrated before it rewards anything.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -41,13 +42,23 @@ from rlvr.oracle.base import KEY
 from rlvr.questions.biology.labels import is_control
 from rlvr.types import Error
 
+log = logging.getLogger(__name__)
+
 Floats = NDArray[np.float64]
 Values = Literal["probability", "logit", "effect", "direction"]
 """effect: a fold change whose size says how surely there is one; direction: one whose sign says up."""
 
-PERTURBED = ("perturbation", "condition", "target_gene")
+PERTURBED = ("perturbation", "condition", "target_gene", "pert", "perturbed_gene", "target")  # in any case
+READOUTS = ("readout", "feature", "affected_gene", "response_gene")
+# Columns of numbers that describe cells or tests, and are no readouts of a matrix.
+ABOUT = """
+    total_umis total_counts n_counts ncount_rna n_umi umi_count umis n_genes n_genes_by_counts nfeature_rna n_cells
+    cell_count num_cells ncells pct_counts_mt percent_mt pct_mt size_factor guide_count n_guides replicate batch index
+    unnamed: 0 pval pvalue p_value padj p_adj fdr qvalue
+"""
+SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".h5ad")
 CELLS = ("cell_type", "celltype", "cell_line")  # of several, one context would be the mean
-ALONE = r"\+ctrl$|^ctrl\+"  # GEARS names a single perturbation beside its control
+ALONE = r"\+(?:ctrl|control)$|^(?:ctrl|control)\+"  # GEARS names a single perturbation beside its control
 INDEX = "Unnamed: 0"  # what pandas calls an index that it wrote itself
 MELTED = "value of the pair"  # no gene is called so
 SHIFTS = {"Gene_name": "perturbation", "Affected_gene_name": "readout", "Cosine_sim_mean": "shift"}
@@ -62,7 +73,9 @@ def read(path: Path, values: Values, context: str | None = None, layer: str | No
     """
     where = f"predictions {path}"
     if not path.is_file():
-        raise Error(f"{where}: no such file; give a .csv, .parquet or .h5ad")
+        raise Error(f"{where}: no such file; give a .csv, .tsv, .parquet or .h5ad")
+    if not path.name.lower().endswith(SUFFIXES):
+        raise Error(f"{where}: is none of {', '.join(SUFFIXES)}; write it as one of these")
     frame = _h5ad(path, layer, where) if path.suffix == ".h5ad" else _table(path, values, where)
     if "context" not in frame.columns:
         if context is None:
@@ -96,6 +109,11 @@ def read(path: Path, values: Values, context: str | None = None, layer: str | No
 def _less_control(long: pd.DataFrame, values: Values, where: str) -> pd.DataFrame:
     control = long["perturbation"].map({name: is_control(name) for name in long["perturbation"].unique()})
     if not control.any():
+        if values == "direction" and len(long) and long["value"].min() >= 0:
+            raise Error(
+                f"{where}: no value is below 0 and no row is a control: this is expression, or sizes without a sign; "
+                "write the control's row too (perturbation `ctrl`), or log fold changes"
+            )
         return long
     if values not in ("effect", "direction"):
         name = long.loc[control, "perturbation"].iloc[0]
@@ -112,18 +130,26 @@ def _less_control(long: pd.DataFrame, values: Values, where: str) -> pd.DataFram
 
 
 def _table(path: Path, values: Values, where: str) -> pd.DataFrame:
+    comma = "," if ".csv" in path.name.lower() else "\t"
     try:
-        csv = path.suffix == ".csv"
-        frame = pd.read_csv(path, keep_default_na=False, na_values=[""]) if csv else pd.read_parquet(path)
-        head = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0] if csv else None
+        text = path.suffix.lower() != ".parquet"
+        frame = pd.read_csv(path, sep=comma, keep_default_na=False, na_values=[""]) if text else pd.read_parquet(path)
+        head = (
+            pd.read_csv(path, sep=comma, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
+            if text
+            else None
+        )
     except Exception as error:  # each reader fails in its own ways
         raise Error(f"{where}: cannot be read: {' '.join(str(error).split())}; write it again") from error
     if head is not None and head.duplicated().any():
         raise Error(f"{where}: column {head[head.duplicated()].iloc[0]!r} comes twice; keep one")
+    if "Shift_to_goal_end" in frame.columns:
+        raise Error(
+            f"{where}: Shift_to_goal_end says how far a deletion moves whole cells towards a state, and nothing of any "
+            "readout; write gene shifts (InSilicoPerturberStats, mode aggregate_gene_shifts)"
+        )
     if not set(SHIFTS) <= set(frame.columns):
-        frame = frame.drop(columns=[INDEX], errors="ignore")
-        names = (*PERTURBED, "gene") if "readout" in frame.columns else PERTURBED
-        return _named(frame, names, where)
+        return _keyed(frame.drop(columns=[INDEX], errors="ignore"), where)
     if values != "effect":
         raise Error(
             f"{where}: gene shifts say how far a readout moves and not which way; --task effect --values effect"
@@ -133,6 +159,29 @@ def _table(path: Path, values: Values, where: str) -> pd.DataFrame:
     shifts = frame.loc[named, kept].rename(columns=SHIFTS)
     shifts = shifts.assign(shift=1.0 - pd.to_numeric(shifts["shift"], errors="coerce"))
     return _named(shifts, PERTURBED, where)
+
+
+def _keyed(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    """A long table or a matrix with its keys under their own names, whatever they are called and in which case."""
+    lower = {str(column).lower(): column for column in frame.columns}
+    if "context" in lower:
+        frame = frame.rename(columns={lower["context"]: "context"})
+    readout = next((lower[name] for name in READOUTS if name in lower), None)
+    perturbed = next((lower[name] for name in PERTURBED if name in lower), None)
+    if perturbed is not None and readout is None and "gene" in lower and len(frame.columns) <= len(KEY) + 1:
+        readout = lower["gene"]
+    if perturbed is None and readout is not None and "gene" in lower:
+        perturbed = lower["gene"]
+    if perturbed is not None and str(perturbed).lower() == "target" and readout is None:
+        perturbed = None  # the gene that is read out, as likely as not
+    named = {old: new for old, new in ((perturbed, "perturbation"), (readout, "readout")) if old is not None}
+    frame = frame.rename(columns=named)
+    if readout is None:
+        about = [column for column in frame.columns if str(column).lower() in ABOUT.split() or str(column) == INDEX]
+        if about:
+            log.warning("%s: %s are no readouts, and are left out", where, ", ".join(map(str, about)))
+        frame = frame.drop(columns=about)
+    return _named(frame, ("perturbation",), where)
 
 
 def _h5ad(path: Path, layer: str | None, where: str) -> pd.DataFrame:
@@ -193,7 +242,14 @@ def _named(
     if unnamed.any(axis=None):
         rows, lacked = int(unnamed.any(axis=1).sum()), ", ".join(unnamed.columns)
         raise Error(f"{where}: {rows} {each} lack one of {lacked}; fill them in or leave them out")
-    return frame.assign(perturbation=frame["perturbation"].astype(str).str.replace(ALONE, "", regex=True))
+    perturbed = frame["perturbation"].astype(str)
+    alone = perturbed.str.contains(ALONE, regex=True)
+    if alone.any() and not perturbed.map({name: is_control(name) for name in perturbed.unique()}).any():
+        raise Error(
+            f"{where}: {perturbed[alone].iloc[0]!r} is how GEARS names a perturbation, of whose expression no "
+            "row is the control; write the row `ctrl` too"
+        )
+    return frame.assign(perturbation=perturbed.str.replace(ALONE, "", regex=True))
 
 
 def _probabilities(found: Floats, values: Values, where: str) -> Floats:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -161,7 +163,7 @@ def test_logits_and_fold_changes_keep_their_order(tmp_path):
         ("perturbation,IL2,IL2\nA,0.5,0.6\n", "column 'IL2' comes twice"),
         ("context,perturbation,readout,p\nk562,,IL2,0.5\n", "1 rows lack one of context, perturbation, readout"),
         ('perturbation,readout,p\nA,B,"0,7"\nA,C,n.s.\nA,D,0.5\n', r"'0,7' \(B\) is no number, 2 such"),
-        ("perturbation,gene,value\nA,B,0.5\n", r"'B' \(gene\) is no number"),
+        ("cells_total\tgene\nA\tB\n", "names no perturbations"),
     ],
 )
 def test_faults_are_one_line(tmp_path, text, said):
@@ -190,3 +192,69 @@ def test_questions_become_tables(make_question):
     assert held["direction"][["perturbation", "label"]].to_numpy().tolist() == [["B", "up"], ["C", "down"]]
     with pytest.raises(Error, match="no question of"):
         questions.tables_of(made[-1:])
+
+
+LONG = {("LAT", "IL2"): 0.9, ("CD3E", "IL2"): 0.2}
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("m.csv", "pert,gene,p"),
+        ("m.csv", "target,feature,fold_change"),
+        ("m.csv", "Perturbation,Readout,Probability"),
+        ("m.tsv", "perturbed_gene\tresponse_gene\tp"),
+        ("m.csv.gz", "condition,readout,p"),
+        ("m.tsv.gz", "pert\tfeature\tp"),
+        ("m.csv", ",pert,gene,p"),  # an index without a name
+    ],
+)
+def test_tables_of_other_names_and_endings_are_read(tmp_path, name, head):
+    joint = "\t" if ".tsv" in name else ","
+    first = "0" + joint if head.startswith(",") else ""
+    text = head + "\n" + "".join(f"{first}{joint.join([*key, str(p)])}\n" for key, p in LONG.items())
+    opened = gzip.open if name.endswith("gz") else open
+    with opened(tmp_path / name, "wt") as file:
+        file.write(text)
+    found = importers.read(tmp_path / name, "probability", "k562").set_index(["perturbation", "readout"])["p"]
+    assert found.to_dict() == LONG
+
+
+def test_context_may_be_written_in_any_case(tmp_path):
+    (tmp_path / "m.csv").write_text("Context,pert,gene,p\nk562,LAT,IL2,0.5\n")
+    assert importers.read(tmp_path / "m.csv", "probability")["context"].tolist() == ["k562"]
+
+
+def test_columns_about_cells_are_no_readouts_and_it_is_said(tmp_path, caplog):
+    (tmp_path / "m.csv").write_text("perturbation,IL2,total_umis,n_cells\nLAT,0.5,12000,30\nCD3E,-0.5,9000,20\n")
+    found = importers.read(tmp_path / "m.csv", "direction", "k562")
+    assert set(found["readout"]) == {"IL2"} and "total_umis, n_cells are no readouts" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "said"),
+    [
+        ("condition,IL2\nLAT+ctrl,4.0\nCD3E+ctrl,3.0\n", "effect", "is how GEARS names a perturbation"),
+        ("condition,IL2\nLAT,4.0\nCD3E,3.0\n", "direction", "no value is below 0 and no row is a control"),
+        ("Gene,Gene_name,Shift_to_goal_end\n1,LAT,0.1\n", "effect", "moves whole cells towards a state"),
+    ],
+)
+def test_what_is_no_change_is_refused(tmp_path, text, values, said):
+    (tmp_path / "m.csv").write_text(text)
+    with pytest.raises(Error, match=said):
+        importers.read(tmp_path / "m.csv", values, "k562")
+
+
+@pytest.mark.parametrize(
+    "control", ["nontargeting_7", "NTC_12", "NT_1", "NegCtrl0", "safe-targeting", "DMSO", " ctrl "]
+)
+def test_a_control_in_any_spelling_is_taken_off(tmp_path, control):
+    (tmp_path / "m.csv").write_text(f"perturbation,IL2\n{control},5.0\nLAT,5.0\nCD3E,4.0\n")
+    found = importers.read(tmp_path / "m.csv", "direction", "k562").set_index("perturbation")["p"]
+    assert found["LAT"] == 0.5 > found["CD3E"] and len(found) == 2
+
+
+def test_other_files_are_one_line(tmp_path):
+    (tmp_path / "m.xlsx").write_text("x")
+    with pytest.raises(Error, match=r"m.xlsx: is none of .csv, .tsv"):
+        importers.read(tmp_path / "m.xlsx", "effect", "k562")
