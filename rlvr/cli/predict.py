@@ -17,6 +17,10 @@ def predict(
     readout: Annotated[str | None, typer.Option(help="What is read out, where the file does not say.")] = None,
     oracle: Annotated[Path | None, typer.Option(help="What `rlvr oracle fit` wrote; default: fitted here.")] = None,
     adapter: Annotated[Path | None, typer.Option(help="RUN/adapter: the trained policy answers instead.")] = None,
+    effect_rate: Annotated[
+        float | None, typer.Option(help="Share of these genes that you expect to have an effect; else the readout's.")
+    ] = None,
+    up_rate: Annotated[float | None, typer.Option(help="Of those with an effect, the share that raises it.")] = None,
     knowledge: Annotated[str, typer.Option(help="upstream, sample, or a built file.")] = "upstream",
 ) -> None:
     """Before an experiment: which of these genes will move this readout, which way, how sure.
@@ -28,7 +32,8 @@ def predict(
     from rlvr.predict import predict as predicted
 
     base = KnowledgeBase.open(knowledge)
-    found = predicted(genes, context, out, base=base, readout=readout, kept=oracle, adapter=adapter)
+    prior = {task: share for task, share in (("effect", effect_rate), ("direction", up_rate)) if share is not None}
+    found = predicted(genes, context, out, base=base, readout=readout, kept=oracle, adapter=adapter, prior=prior)
     print_rows([{"call": call, "pairs": n} for call, n in sorted(found.calls().items())])
     for why, n in sorted(found.abstained().items()):
         print(f"unknown, {why}: {n}")

@@ -59,7 +59,8 @@ def read(path: Path, readout: str | None, context: Context) -> pd.DataFrame:
     found = pd.DataFrame(rows, columns=["perturbation", "readout", "gene", "target", "reason"])
     again = found.duplicated(["gene", "target"])
     if again.any():
-        log.info("%s: %d pairs come again, by the same or another symbol, and are left out", path, again.sum())
+        twice = ", ".join(f"{row.perturbation} ({row.readout})" for row in found[again].itertuples())
+        log.warning("%s: %d pairs come again, by the same or another symbol: left out: %s", path, again.sum(), twice)
     return found[~again].reset_index(drop=True)
 
 

@@ -29,6 +29,18 @@ LEAST = 0.005  # similarity: below that it would read 0 %
 
 
 @dataclass(frozen=True)
+class Neighbour:
+    """A measured perturbation, how alike its annotation is (0 to 1), and its outcome, as in `Context.outcomes`."""
+
+    gene: str
+    similarity: float
+    outcome: str
+
+    def __str__(self) -> str:
+        return f"{self.gene} {self.similarity:.0%}: {self.outcome}"
+
+
+@dataclass(frozen=True)
 class Context:
     """sources: those that ask about it. tables: "effect", "direction" -> canonical table without the test split."""
 
@@ -64,10 +76,20 @@ class Context:
     def licence(self) -> str:
         return "; ".join(dict.fromkeys(source.licence for source in self.sources))
 
-    def nearest(self, genes: Sequence[str], readouts: Sequence[str]) -> list[str]:
+    def rates(self, task: str) -> pd.DataFrame:
+        """Of each readout: rate of yes or up among its measured perturbations, drawn towards that of all readouts by
+        one of them, and said: "20 of 48". Empty where the task is not measured."""
+        table = self.tables.get(task, pd.DataFrame({"readout": [], "label": []}, dtype=str))
+        positive = table["label"] == LABELS[task][0]
+        held = positive.groupby(table["readout"]).agg(["sum", "count"])
+        rate = (held["sum"] + (positive.mean() if len(positive) else 0.5)) / (held["count"] + 1)
+        return pd.DataFrame({"rate": rate, "said": held["sum"].astype(str) + " of " + held["count"].astype(str)})
+
+    def nearest(self, genes: Sequence[str], readouts: Sequence[str]) -> list[list[Neighbour]]:
         """For each pair of one gene and one readout its three most similarly annotated genes that were perturbed and
-        had that readout measured: "LAT 71%: down; ...". "" where none is known."""
-        annotations, found = self.base.annotations(), [""] * len(genes)
+        had that readout measured, itself left out under whatever name; [] where none is known."""
+        annotations = self.base.annotations()
+        found: list[list[Neighbour]] = [[] for _ in genes]
         asked = pd.DataFrame({"gene": genes, "readout": readouts})
         for readout, rows in asked.groupby("readout"):
             if readout not in self.outcomes.index.get_level_values(0):
@@ -79,8 +101,8 @@ class Context:
             close[ours[:, None] == theirs[None, :]] = 0.0
             best = np.argsort(-close, axis=1, kind="stable")[:, :NEAREST]
             for row, (place, order) in enumerate(zip(rows.index, best.tolist(), strict=True)):
-                told = [f"{measured[i]} {close[row, i]:.0%}: {held.iloc[i]}" for i in order if close[row, i] >= LEAST]
-                found[int(place)] = "; ".join(told)
+                near = [Neighbour(measured[i], float(close[row, i]), str(held.iloc[i])) for i in order]
+                found[int(place)] = [one for one in near if one.similarity >= LEAST]
         return found
 
     def _names(self, column: str) -> dict[str, str]:

@@ -76,8 +76,8 @@ def finite(found: Any) -> float | None:
 
 
 def number(found: float | None, digits: int = 3, *, sign: bool = False) -> str:
-    """A decimal with a true minus sign; a dash for None. A negative zero loses its sign."""
-    if found is None:
+    """A decimal with a true minus sign; a dash for None and for what is no number. A negative zero loses its sign."""
+    if found is None or found != found:
         return "–"
     rounded = round(found, digits) + 0.0
     return f"{rounded:{'+' if sign else ''}.{digits}f}".replace("-", "−")
