@@ -70,13 +70,15 @@ class Crossfit:
     """The rows of one context with their folds, and what was measured in training.
 
     rows: the tables one below the other, with task, known, p and g (places of perturbation and readout). fold: [n] of
-    each perturbation, -1 where it is held out. measured: table -> training pairs (see rlvr.oracle.votes).
+    each perturbation, -1 where it is held out. basis: [n] the perturbations that may shape what is said of others.
+    measured: table -> training pairs (see rlvr.oracle.votes).
     """
 
     rows: pd.DataFrame
     genes: Annotated
     targets: Annotated
     fold: Codes
+    basis: Mask
     measured: Mapping[str, Measured]
 
     @property
@@ -136,8 +138,9 @@ class Crossfit:
         base, said = constant + of_rate * np.nan_to_num(odds), of_score * score
         p, prior = _share(base + said), _share(base)
         if not train.all():
-            places = rows["p"].to_numpy()[~train]
-            moved = calibration.shift(p[~train], places, float(label[train].mean()))
+            own = rows["p"].to_numpy()
+            held = ~train & self.basis[own]
+            moved = calibration.shift(p[held], own[held], float(label[train].mean())) if held.any() else 0.0
             p[~train], prior[~train] = (_share(_logit(values[~train]) + moved) for values in (p, prior))
         lift = _share(said)
         why, silent = {}, np.zeros(len(rows), dtype=np.bool_)
@@ -149,17 +152,22 @@ class Crossfit:
             silent |= unknown
         p[silent] = lift[silent] = np.nan
         prior[new] = np.nan
-        held = rows[[*KEY, "split"]].assign(p=p, lift=lift, prior=prior).reset_index(drop=True)
-        return Fitted(held, weights, (constant, of_rate, float(of_score)), why)
+        told = rows[[*KEY, "split"]].assign(p=p, lift=lift, prior=prior).reset_index(drop=True)
+        return Fitted(told, weights, (constant, of_rate, float(of_score)), why)
 
 
 def prepare(
-    tasks: Mapping[str, pd.DataFrame], base: KnowledgeBase, known: tuple[str, ...] = ("train",), seed: int = 0
+    tasks: Mapping[str, pd.DataFrame],
+    base: KnowledgeBase,
+    known: tuple[str, ...] = ("train",),
+    seed: int = 0,
+    apart: str = "",
 ) -> Crossfit:
     """tasks: "effect", "direction" or both -> the canonical table of one context, whose splits agree; both together are
     better, as no change and its direction inform each other. known: splits to learn from; every other row is predicted
-    and its label never looked at. Errors: another task, several contexts, nothing to learn from, a perturbation that
-    is known in one table and held out in the other."""
+    and its label never looked at. apart: a split whose perturbations shape nothing that is said of others, so that what
+    is said of each does not depend on which of them are asked about together. Errors: another task, several contexts,
+    nothing to learn from, a perturbation that is known in one table and held out in the other."""
     rows = _checked(tasks, known)
     symbols = {name: tuple(sorted(set(rows[name]))) for name in ("perturbation", "readout")}
     genes, targets = (Annotated(base, symbols[name]) for name in ("perturbation", "readout"))
@@ -175,7 +183,11 @@ def prepare(
         measured["signed"] = signed(measured["effect"], measured["direction"])
     learnt = np.zeros(len(genes.symbols), dtype=np.bool_)
     learnt[rows.loc[rows["known"], "p"]] = True
-    return Crossfit(rows, genes, targets, np.where(learnt, folds(genes.genes, seed), -1), measured)
+    basis = np.zeros(len(genes.symbols), dtype=np.bool_)
+    basis[rows.loc[rows["split"] != apart, "p"]] = True
+    fold = np.full(len(basis), -1)
+    fold[basis] = np.where(learnt[basis], folds(genes.genes[basis], seed), -1)
+    return Crossfit(rows, genes, targets, fold, basis, measured)
 
 
 def folds(genes: NDArray[np.str_], seed: int) -> Codes:

@@ -36,7 +36,7 @@ def fit(
 
 def of(cross: Crossfit) -> dict[str, Fitted]:
     """The same, of rows that are prepared already."""
-    votes = Votes(cross.genes, cross.targets)
+    votes = Votes(cross.genes, cross.targets, cross.basis)
     parts = []
     for use, asked in cross.parts():
         rows = cross.rows.iloc[asked]

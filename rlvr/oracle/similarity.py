@@ -128,6 +128,15 @@ def coordinates(kernel: Floats, dimensions: int) -> Floats:
     return found
 
 
+def placed(kernel: Floats, basis: NDArray[np.bool_], dimensions: int) -> Floats:
+    """[n, d] the coordinates of the basis, and of the other genes by their similarity to it (Nystroem's extension)."""
+    own = coordinates(kernel[np.ix_(basis, basis)], dimensions)
+    length = np.square(own).sum(axis=0)  # an eigenvalue each
+    found: Floats = kernel[:, basis] @ np.divide(own, length, out=np.zeros_like(own), where=length > 1e-6)
+    found[basis] = own
+    return found
+
+
 def compressed(rows: csr_array, dimensions: int) -> Floats:
     """[n, d] whose inner products are nearest to those of sparse rows (truncated SVD)."""
     d = min(dimensions, min(rows.shape) - 1)

@@ -19,7 +19,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from rlvr.oracle import bilinear
 from rlvr.oracle.bilinear import Prior
-from rlvr.oracle.similarity import Annotated, Floats, compressed, coordinates, kernels
+from rlvr.oracle.similarity import Annotated, Floats, compressed, kernels, placed
 
 Codes = NDArray[np.int64]
 WEIGHT = 0.1  # of the readout's own rate in a vote, in units of similarity
@@ -65,14 +65,15 @@ def signed(effect: Measured, direction: Measured) -> Measured:
 
 
 class Votes:
-    """The features of pairs of one set of perturbations and readouts; similarities are computed once."""
+    """The features of pairs of one set of perturbations and readouts; similarities are computed once. basis: [n] the
+    perturbations that span the coordinates; the others are placed among them."""
 
-    def __init__(self, perturbations: Annotated, readouts: Annotated) -> None:
+    def __init__(self, perturbations: Annotated, readouts: Annotated, basis: NDArray[np.bool_]) -> None:
         self.n, self.m = len(perturbations.symbols), len(readouts.symbols)
         self.kernels = kernels(perturbations)
         whole = self.kernels["mix"].copy()
         np.fill_diagonal(whole, 1.1)  # the mix of a gene with itself
-        self.places = coordinates(whole, 100)
+        self.places = placed(whole, basis, 100)
         self.alike = compressed(readouts.rows("all"), 40)
         self._pairs = [perturbations.between(readouts, k) for k in ("all", "machine", "pathway", "biological_process")]
         self._edges = _edges(perturbations, readouts)

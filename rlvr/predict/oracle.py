@@ -55,33 +55,36 @@ class Said:
 
 
 def fitted(context: Context, pairs: Pairs) -> Said:
-    """Fitted to the training split, in as many fits as memory and the training perturbations ask for: what a
-    perturbation showed on other readouts is set aside when it is asked about, as it is of those that quality is
-    measured on. Errors: too little was measured to fit."""
+    """Fitted to the training split. What is said of a gene does not depend on the others of the list: those are apart
+    from the fit, and a gene that was itself perturbed in training is asked of a fit that lacks a fixed share of the
+    training perturbations, its own among them under any name, as those that quality is measured on are new to theirs.
+    Errors: too little was measured to fit."""
     p = {task: np.full(len(rows), np.nan) for task, rows in pairs.items()}
-    why = {task: [""] * len(rows) for task, rows in pairs.items()}
+    why = {task: ["readout unseen"] * len(rows) for task, rows in pairs.items()}
     quality: dict[str, Quality] = {}
     train = {task: table[table["split"] == "train"] for task, table in context.tables.items()}
     held = {task: table[table["split"] == "validation"] for task, table in context.tables.items()}
-    for genes in _dealt(pairs, {str(name) for table in train.values() for name in table["perturbation"]}):
+    trained = {str(name) for table in train.values() for name in table["perturbation"]}
+    for part, genes in _dealt(pairs, trained, context):
         tables, asked = {}, {}
         for task in context.tables:
-            own = pairs[task]["perturbation"].isin(genes)
+            left = {name for name in trained if part is not None and _part(name, context) == part}
+            parts = [train[task][~train[task]["perturbation"].isin(left)], held[task]]
+            own = pairs[task]["perturbation"].isin(genes) & pairs[task]["readout"].isin(parts[0]["readout"])
             asked[task] = np.flatnonzero(own)
             rows = pairs[task][own].assign(context=context.name)
-            parts = [train[task][~train[task]["perturbation"].isin(genes)], held[task]]
             parts += questions.asked(rows, task, "predict").values() if len(rows) else []
             tables[task] = pd.concat(parts, ignore_index=True)
-        for task, made in kinds.fit("fitted", prepare(tables, context.base)).items():
+        for task, made in kinds.fit("fitted", prepare(tables, context.base, apart="test")).items():
             table, said = tables[task], made.predictions
             checked = (table["split"] == "validation").to_numpy()
             new = (table["split"] == "test").to_numpy()  # what `questions.asked` calls the pairs
             truth, found = table[checked], said.loc[checked, "p"].to_numpy()
             p[task][asked[task]], known = _calibrated(found, truth, said.loc[new, "p"].to_numpy(), task)
             quality.setdefault(task, _quality(found, truth, task, train[task]))
-            silent = np.where(said.loc[new, "prior"].isna(), "readout unseen", "no annotated relative was measured")
-            for place, told, value in zip(asked[task].tolist(), silent, said.loc[new, "p"], strict=True):
-                why[task][place] = str(told) if np.isnan(value) else "" if known else RANKS_NOTHING
+            for place, value in zip(asked[task].tolist(), said.loc[new, "p"], strict=True):
+                silent = "no annotated relative was measured" if np.isnan(value) else ""
+                why[task][place] = silent or ("" if known else RANKS_NOTHING)
     return Said(p, why, tuple(quality.values()))
 
 
@@ -113,13 +116,20 @@ def kept(folder: Path, context: Context, pairs: Pairs) -> Said:
     return Said(p, why, tuple(quality))
 
 
-def _dealt(pairs: Pairs, trained: set[str]) -> list[set[str]]:
-    """The perturbations that are asked about, in parts that fit into memory and leave four fifths of the training."""
+def _dealt(pairs: Pairs, trained: set[str], context: Context) -> list[tuple[int | None, set[str]]]:
+    """(the part of the training perturbations that the fit lacks, the genes to ask of it), in sets that fit into
+    memory. New genes come first, of the whole, even where there are none: quality is measured on that fit."""
     asked = sorted({str(name) for rows in pairs.values() for name in rows["perturbation"]})
-    own = [name for name in asked if name in trained]
-    parts = max(-(-len(asked) // CHUNK), -(-len(own) // max(1, len(trained) // FOLDS)))
-    new = [name for name in asked if name not in trained]
-    return [{*own[i::parts], *new[i::parts]} for i in range(parts)]
+    by_part: dict[int | None, list[str]] = {None: []}
+    for name in asked:
+        by_part.setdefault(_part(name, context) if name in trained else None, []).append(name)
+    chunks = {part: max(1, -(-len(held) // CHUNK)) for part, held in by_part.items()}
+    return [(part, set(held[i :: chunks[part]])) for part, held in by_part.items() for i in range(chunks[part])]
+
+
+def _part(name: str, context: Context) -> int:
+    """One of FOLDS, by the gene alone: all its names share it."""
+    return int(splits.fraction(context.base.current(name), "asked again") * FOLDS)
 
 
 def _calibrated(found: Floats, truth: pd.DataFrame, asked: Floats, task: str) -> tuple[Floats, bool]:

@@ -266,9 +266,37 @@ def test_files_that_are_not_utf8_or_not_there(tmp_path):
 def test_training_perturbations_are_asked_in_parts_that_leave_most_of_the_training():
     trained = {f"T{i}" for i in range(50)}
     asked = pd.DataFrame({"perturbation": [*sorted(trained), *(f"N{i}" for i in range(4100))]})
-    parts = oracle._dealt({"effect": asked}, trained)
-    assert all(len(part & trained) <= 10 and len(part) <= oracle.CHUNK for part in parts)
-    assert sorted(name for part in parts for name in part) == sorted(asked["perturbation"])
+    context = measured.find("cd4_il2", BASE)
+    dealt = oracle._dealt({"effect": asked}, trained, context)
+    lacking = {part: {name for name in trained if oracle._part(name, context) == part} for part, _ in dealt}
+    assert dealt[0][0] is None and max(len(genes) for _, genes in dealt) <= oracle.CHUNK
+    for part, genes in dealt:
+        assert genes & trained == lacking[part] if part is not None else not genes & trained
+    assert sorted(name for _, genes in dealt for name in genes) == sorted(asked["perturbation"])
+    assert all(len(held) < 25 for held in lacking.values())
+
+
+def test_names_of_one_gene_are_left_out_together(monkeypatch):
+    context = measured.find("cd4_il2", BASE)
+    monkeypatch.setattr(type(BASE), "current", lambda self, name, species="human": name.removeprefix("OLD"))
+    assert all(oracle._part(f"OLDG{i}", context) == oracle._part(f"G{i}", context) for i in range(20))
+
+
+def test_what_is_said_of_a_gene_does_not_depend_on_the_list():
+    context = measured.find("cd4_il2", BASE)
+
+    def said(genes):
+        rows = pd.DataFrame({"perturbation": genes, "readout": "IL-2"})
+        found = oracle.fitted(context, dict.fromkeys(context.tables, rows))
+        return {task: dict(zip(genes, p, strict=True)) for task, p in found.p.items()}, found.quality
+
+    new, own = GENES["test"][:2], GENES["train"][:1]
+    alone = [said([gene]) for gene in (*new, *own)]
+    together, quality = said([*own, *reversed(GENES["test"][:40]), *GENES["train"][3:30]])
+    for gene, (one, measure) in zip((*new, *own), alone, strict=True):
+        for task, p in together.items():
+            assert one[task][gene] == pytest.approx(p[gene], abs=1e-4) and 0 < p[gene] < 1
+        assert [q.ece for q in measure] == pytest.approx([q.ece for q in quality], abs=1e-4)
 
 
 def test_an_oracle_that_orders_validation_backwards_says_nothing():
