@@ -66,8 +66,9 @@ class PerturbSeq(EvidenceSource):
     says so. context: column with the cell line or type, "" for one context; cells: words for the cells where there is
     one. task: effect (does it change), direction (which way), profile (log2 fold changes). test: deseq2 or t. fdr: of
     a hit. min_cells: of a perturbation in a replicate. readouts: most genes asked of a perturbation, in effect half
-    of them unchanged, and in profile as many as are in a question. knowledge: "upstream", "sample" or the path of a
-    built file. And those of evidence, but in profile. A perturbation is in one split, whatever the context.
+    of them unchanged, and in profile as many as are in a question. layer: of your file that holds the values, "" for
+    the best there is. knowledge: "upstream", "sample" or the path of a built file. And those of evidence, but in
+    profile. A perturbation is in one split, whatever the context.
     """
 
     name: ClassVar[str] = "perturb_seq"
@@ -93,6 +94,7 @@ class PerturbSeq(EvidenceSource):
     fdr: float = 0.05
     min_cells: int = 20
     readouts: int = 20
+    layer: str = ""
     knowledge: str = "upstream"
 
     def __post_init__(self) -> None:
@@ -144,6 +146,7 @@ class PerturbSeq(EvidenceSource):
             self.context,
             self.separator,
             test=self.test,
+            layer=self.layer,
         )
         design = replace(design if self.path else SHARED_DESIGN, least_cells=self.min_cells)
         result = effects.measure(Path(self.path) if self.path else SHARED.path(), design, self._is_gene)

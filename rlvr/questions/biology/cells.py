@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import zipfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -21,9 +21,10 @@ import numpy as np
 import pandas as pd
 
 from rlvr.files import cache_dir, write_atomically
-from rlvr.knowledge import FILES, KnowledgeBase, Term
+from rlvr.knowledge import FILES, KnowledgeBase
 from rlvr.questions import splits
 from rlvr.questions.biology import h5ad
+from rlvr.questions.biology.cell_labels import cell_type_of
 from rlvr.questions.biology.h5ad import Species
 from rlvr.source import File, Source
 from rlvr.types import Error
@@ -43,14 +44,15 @@ BARON = File(
     member="came/sample_data.zip",
 )
 SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
+SHOWN = 5  # labels that a message spells out
 LEAST_GENES = 10  # a cell with fewer expressed genes says nothing
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Where a labelled matrix is and how to read it. member, digest: of the .h5ad inside a zip. label, identifier,
-    donor: a column of obs ("" where there is none). types: label -> Cell Ontology id, where the file's
-    labels are no ontology names."""
+    donor: a column of obs ("" where there is none). types: label -> Cell Ontology id, of those labels that are no
+    ontology names. layer: of the .h5ad; "" for the best there is."""
 
     file: File
     tissue: str
@@ -59,7 +61,8 @@ class Dataset:
     donor: str = ""
     member: str = ""
     digest: str = ""
-    types: Mapping[str, str] | None = None
+    types: Mapping[str, str] = field(default_factory=dict)
+    layer: str = ""
 
     def path(self) -> Path:
         return unpack(self.file, self.member, self.digest) if self.member else self.file.path()
@@ -124,9 +127,10 @@ class CellSource(Source):
     dataset: pbmc68k, baron_human, baron_mouse, or the path of your own .h5ad; for that one also label (column of
     obs with the cell type, by its ontology name), identifier (column with its ontology id, if there is one), donor
     (column, if there is one) and tissue (words). genes: length of a sentence. per_type: most cells of a type in a
-    split, so that the commonest type is no answer to everything. split_by: donor, cell, cell_type, or auto: by
-    donor where the file has one, else by cell, whose splits then share their donor. Of two donors one trains, and
-    the other's cells are divided between validation and test.
+    split, so that the commonest type is no answer to everything. types: label -> Cell Ontology id, for labels that are
+    no names of its types, as in {alpha: "CL:0000171"}. layer: of your file that holds the values. split_by: donor,
+    cell, cell_type, or auto: by donor where the file has one, else by cell, whose splits then share their donor. Of two
+    donors one trains, and the other's cells are divided between validation and test.
     """
 
     version: ClassVar[str] = "1"
@@ -149,6 +153,8 @@ class CellSource(Source):
     tissue: str = ""
     genes: int = 50
     per_type: int = 100
+    types: Mapping[str, str] = field(default_factory=dict)
+    layer: str = ""
     split_by: str = "auto"
     knowledge: str = "upstream"
 
@@ -183,9 +189,13 @@ class CellSource(Source):
     def found(self) -> Cells:
         """The chosen cells with their sentences."""
         own = None if self.dataset in DATASETS else Path(self.dataset)
-        known = DATASETS.get(self.dataset) or Dataset(PBMC, self.tissue, self.label, self.identifier, self.donor)
+        known = DATASETS.get(self.dataset) or Dataset(
+            PBMC, self.tissue, self.label, self.identifier, self.donor, types=self.types, layer=self.layer
+        )
+        path = own or known.path()
+        h5ad.require(path)  # before a knowledge base is built for nothing
         knowledge, drops = KnowledgeBase.open(self.knowledge), dict[str, int]()
-        expression = _with_hyphens(h5ad.read(own or known.path()), knowledge)
+        expression = _with_hyphens(h5ad.read(path, known.layer), knowledge)
         frame, ids = _labelled(expression, known, knowledge, drops)
         frame["split"] = self._split(frame, known)
         frame["group"] = frame[{"donor": "donor", "cell_type": "type", "cell": "name"}[self._by(known)]]
@@ -272,7 +282,19 @@ def _labelled(
     """Cells that have a type, with their rows in the file; type -> id. What is left out is added to `drops`."""
     labels = expression.column(known.label)
     given = expression.column(known.identifier) if known.identifier else labels
-    terms = {value: _term(value, known, knowledge) for value in set(given)}
+    # Labels that the types of a pinned file leave out were left out on purpose.
+    pinned = known in DATASETS.values() and known.types
+    terms = {
+        v: None if pinned and v not in known.types else cell_type_of(v, known.types, knowledge, known.tissue)
+        for v in set(given)
+    }
+    if strange := sorted(value for value, term in terms.items() if value and term is None):
+        shown = ", ".join(map(repr, strange[:SHOWN])) + (", ..." if len(strange) > SHOWN else "")
+        log.warning(
+            "%s: %d of %d labels in %r are no current Cell Ontology type, and their cells are left out: %s; name the "
+            "types in `types`, as in {%s: CL:0000084}",
+            expression.path.name, len(strange), len(terms), known.identifier or known.label, shown, strange[0],
+        )  # fmt: skip
     for label, count in labels[given.map(terms).isna()].value_counts().items():
         drops[f"label {label!r} is no current Cell Ontology type" if label else "no label"] = int(count)
     chosen = [terms[value] for value in given]
@@ -294,16 +316,6 @@ def _labelled(
             f"{expression.path}: {frame['type'].nunique()} cell types in {known.label!r}; two are needed at least"
         )
     return frame, dict(zip(frame["type"], frame["id"], strict=True))
-
-
-def _term(label: str, known: Dataset, knowledge: KnowledgeBase) -> Term | None:
-    """The current cell type that a label of the file stands for: an id, or a name that only one type has."""
-    if known.identifier or known.types:
-        term = knowledge.term(known.types.get(label, "") if known.types else label)
-        return term if term and term.namespace == "cell" and not term.obsolete else None
-    found = [t for t in knowledge.find(label, "cell") if not t.obsolete]
-    exact = [t for t in found if t.name.casefold() == label.casefold()]
-    return (exact or found)[0] if exact or len(found) == 1 else None
 
 
 def _with_hyphens(expression: h5ad.Expression, knowledge: KnowledgeBase) -> h5ad.Expression:

@@ -42,6 +42,7 @@ class Design:
     that `labels.is_control` knows.
     replicate: culture, donor or guide. modality: a key of MODALITIES, or a column. context: a column with the cell
     line or type, or "" for one context. least_cells: of a perturbation in a replicate. test: see pseudobulk.compare.
+    layer: of the file; "" for the best there is.
     """
 
     perturbation: str
@@ -52,6 +53,7 @@ class Design:
     separator: str = "+"
     least_cells: int = 20
     test: str = "deseq2"
+    layer: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def measure(path: Path, design: Design, known: Known = lambda name: False) -> Re
 
     Errors: no controls, nothing with enough cells, several modalities in one context, what h5ad.read refuses.
     """
-    expression = h5ad.read(path)
+    expression = h5ad.read(path, design.layer)
     species = expression.species()
     drops: Counter[str] = Counter()
     cells = _label(expression, design, drops, known)

@@ -3,10 +3,9 @@
     cells = h5ad.read(Path("mine.h5ad"))
     for rows, values in cells.chunks(): ...
 
-Only the tables of cells and genes are held in memory. Of the places where a file may keep its matrix
-(layers/counts, X, raw), the first with counts is taken, else the first without negative values: scaled values
-say nothing of how much a gene is expressed. Genes are named by their symbols: where `var_names` are Ensembl ids and a
-column of `var` holds symbols, these are taken.
+Only the tables of cells and genes are held in memory. Of the places where a file may keep its matrix (SLOTS), the first
+with counts is taken, else the first with logarithms: scaled values say nothing of how much a gene is expressed. Genes
+are named by their symbols: where `var_names` are Ensembl ids and a column of `var` holds symbols, these are taken.
 """
 
 from __future__ import annotations
@@ -36,7 +35,9 @@ log = logging.getLogger(__name__)
 Species = Literal["human", "mouse"]
 CHUNK = 512  # cells
 # The matrix, and the table of its genes; with a point where anndata before 0.7 wrote the file.
-SLOTS = {"layers/counts": "var", "X": "var", "raw/X": "raw/var", "raw.X": "raw.var"}
+SLOTS = {"layers/counts": "var", "layers/raw_counts": "var", "layers/raw": "var", "X": "var"}
+SLOTS |= {"raw/X": "raw/var", "raw.X": "raw.var"}
+LOG_MOST = 20.0  # no logarithm of a count, or of one of ten thousand, is above: e^20 is half a billion
 _HUMAN = re.compile(r"[A-Z][A-Z0-9]{2,}|ENSG\d{11}(\.\d+)?")
 _MOUSE = re.compile(r"[A-Z][a-z0-9]{2,}|ENSMUSG\d{11}(\.\d+)?")
 # Columns of var that hold symbols beside Ensembl ids, as 10x, scanpy, CELLxGENE and Seurat's converters name them.
@@ -83,19 +84,29 @@ class Expression:
         return "human" if human > mouse else "mouse"
 
 
-def read(path: Path) -> Expression:
-    """Open and check a file. Errors: not there, no .h5ad, repeated names, missing values, no unscaled matrix."""
+def require(path: Path) -> None:
+    """Errors: no such file, one that is compressed, none that HDF5 opens."""
     if not path.is_file():
         raise Error(f"{path} is not there; name an .h5ad file")
+    with path.open("rb") as raw:
+        if raw.read(2) == b"\x1f\x8b":
+            raise Error(f"{path} is compressed by gzip, and no row can be read alone; unpack it: gunzip {path.name}")
     try:
-        file = h5py.File(path, "r")
+        h5py.File(path, "r").close()
     except OSError as error:
         raise Error(f"{path} is no .h5ad file: {error}") from error
-    with file:
-        if not {"X", "obs", "var"} <= set(file):
-            raise Error(f"{path} has no X, obs and var; write it with anndata")
-        slot, kind = _choose(file, path)
-        obs, var = _tables(file, path, SLOTS[slot])
+
+
+def read(path: Path, layer: str = "") -> Expression:
+    """Open and check a file. layer: "X", "raw" or one of the layers; "": the best there is.
+
+    Errors: not there, no .h5ad, no such layer, repeated names, missing values, no unscaled matrix."""
+    require(path)
+    with h5py.File(path, "r") as file:
+        if not {"obs", "var"} <= set(file):
+            raise Error(f"{path} has no obs and var; write it with anndata")
+        slot, kind = _choose(file, path, layer)
+        obs, var = _tables(file, path, SLOTS.get(slot, "var"))
     for names, what in ((obs.index, "cell"), (var.index, "gene")):
         if names.has_duplicates:
             twice = names[names.duplicated()]
@@ -127,31 +138,55 @@ def _symbols(var: pd.DataFrame, path: Path) -> list[str]:
     return names
 
 
-def _choose(file: h5py.File, path: Path) -> tuple[str, Literal["counts", "log"]]:
+def _choose(file: h5py.File, path: Path, layer: str) -> tuple[str, Literal["counts", "log"]]:
     """The slot with the best values, and what they are."""
-    found = {slot: _kind(file[slot]) for slot in SLOTS if slot in file}
+    slots = _slots(file, path, layer)
+    found = {slot: _kind(file[slot]) for slot in slots}
     kinds: tuple[Literal["counts", "log"], ...] = ("counts", "log")
     for wanted in kinds:
         for slot, kind in found.items():
             if kind == wanted:
                 return slot, wanted
-    fault = found.get("layers/counts", found["X"])
-    raise Error(f"{path}: X holds {fault}, and neither raw nor layers['counts'] helps; put counts into one of them")
+    slot = next(iter(found))
+    also = f", and {' and '.join(list(found)[1:])} no better" if len(found) > 1 else ""
+    raise Error(f"{path}: {slot} holds {found[slot]}{also}; put counts into X or layers['counts'], or name a `layer`")
+
+
+def _slots(file: h5py.File, path: Path, layer: str) -> list[str]:
+    """Where to look for the matrix: where the caller says, else wherever files keep it."""
+    held = list(file.get("layers", ()))
+    if layer:
+        wanted = [slot for slot in (f"layers/{layer}", layer, f"{layer}/X", f"{layer}.X") if slot in file]
+        if not wanted or layer in ("obs", "var"):
+            raise Error(f"{path} has no layer {layer!r}{suggest(layer, held)}; it has {', '.join(['X', *held])}")
+        return wanted[:1]
+    present = [slot for slot in SLOTS if slot in file and not _empty(file[slot])]
+    if not present:
+        raise Error(f"{path}: X is empty, and it has no counts in layers or raw; name a `layer` of {', '.join(held)}")
+    return present
+
+
+def _empty(matrix: Any) -> bool:
+    """Whether anndata wrote None here."""
+    return isinstance(matrix, h5py.Dataset) and matrix.shape in (None, ())
 
 
 def _kind(matrix: Any) -> str:
     """What the values are: counts, log, or what is wrong with them."""
-    whole, negative = True, False
+    whole, negative, most = True, False, 0.0
     for _, chunk in _chunks(matrix):
         values = chunk.data
         if not np.isfinite(values).all():
             return "missing or infinite values"
         negative |= bool((values < 0).any())
         whole &= bool((values == np.rint(values)).all())
+        most = max(most, float(values.max(initial=0.0)))
         if negative and not whole:
             return "scaled values (negative ones)"
     if negative:
         return "negative counts"
+    if not whole and most > LOG_MOST:
+        return f"values up to {most:g}, which are neither whole counts nor logarithms (round counts, or take log1p)"
     return "counts" if whole else "log"
 
 
@@ -161,7 +196,8 @@ def _chunks(matrix: Any) -> Iterator[tuple[slice, csr_array]]:
         held = held.to_memory().tocsr()  # stored by gene: no row can be read alone
     for start in range(0, held.shape[0], CHUNK):
         rows = slice(start, min(start + CHUNK, held.shape[0]))
-        yield rows, csr_array(held[rows])
+        chunk = held[rows]
+        yield rows, csr_array(chunk.astype(np.float32) if chunk.dtype == np.float16 else chunk)  # scipy has no float16
 
 
 def _tables(file: h5py.File, path: Path, genes: str) -> tuple[pd.DataFrame, pd.DataFrame]:
