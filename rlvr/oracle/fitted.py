@@ -13,15 +13,22 @@ single kinds of annotation, readouts scaled to one variance, gradient-boosted tr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from rlvr.files import aside
 from rlvr.knowledge import KnowledgeBase
 from rlvr.oracle.crossfit import Crossfit, Fitted, prepare
+from rlvr.oracle.similarity import Floats
 from rlvr.oracle.stacking import stacked
 from rlvr.oracle.votes import Votes
 
+FORMAT = 1  # of what is kept: raise it when features, or how they are made, change
 FLOOR = 0.005  # added to a rate's variance: readouts that never change rank by noise otherwise
 # The features of the task's own table (direction: of the signed one) whose plain mean the weights are drawn towards.
 TRUSTED = ("ridge alike", "ridge learnt", "ridge", "vote mix", "vote sum", "vote all2", "patterns 20")
@@ -34,14 +41,38 @@ def fit(
     return of(prepare(tasks, base, known, seed))
 
 
-def of(cross: Crossfit) -> dict[str, Fitted]:
-    """The same, of rows that are prepared already."""
+def of(cross: Crossfit, folder: Path | None = None) -> dict[str, Fitted]:
+    """The same, of rows that are prepared already. folder: where what was learnt is kept, and found again, so that
+    further pairs of the same table take seconds."""
     votes = Votes(cross.genes, cross.targets, cross.basis)
+    own = cross.basis[cross.rows["p"].to_numpy()]  # rows of the table itself
+    path = folder / f"{_digest(cross, own)}.npz" if folder else None
+    learnt = _read(path) if path else {}
+    fresh = not learnt
+
+    def said(use: NDArray[np.bool_], asked: NDArray[np.int64], learnt: dict[str, Floats]) -> pd.DataFrame:
+        rows = cross.rows.iloc[asked]
+        table = votes.features(cross.measured, use, rows["p"].to_numpy(), rows["g"].to_numpy(), learnt)
+        return pd.DataFrame(table, index=asked)
+
     parts = []
     for use, asked in cross.parts():
-        rows = cross.rows.iloc[asked]
-        table = votes.features(cross.measured, use, rows["p"].to_numpy(), rows["g"].to_numpy())
-        parts.append(pd.DataFrame(table, index=asked))
+        whole = bool((use == (cross.fold >= 0)).all())
+        inner, apart = asked[own[asked]], asked[~own[asked]]
+        if fresh and len(inner):
+            parts.append(said(use, inner, learnt if whole else {}))
+        if len(apart):
+            parts.append(said(use, apart, learnt))
+    if fresh:
+        held = pd.concat(parts).sort_index().loc[np.flatnonzero(own)]
+        learnt |= {f"feature {name}": held[name].to_numpy() for name in held}
+        if path:
+            with aside(path) as side, side.open("wb") as file:
+                np.savez(file, allow_pickle=False, **learnt)
+    else:
+        names = [name for name in learnt if name.startswith("feature ")]
+        table = {name.removeprefix("feature "): learnt[name] for name in names}
+        parts.append(pd.DataFrame(table, index=np.flatnonzero(own)))
     features = pd.concat(parts).sort_index()
     far = {"no annotated relative in training": ~((votes.kernels["mix"] * (cross.fold >= 0)).max(axis=1) > 0)}
     found = {}
@@ -63,3 +94,23 @@ def of(cross: Crossfit) -> dict[str, Fitted]:
         )
         found[task] = cross.finished(task, score, dict(zip(names, weights.tolist(), strict=True)), far)
     return found
+
+
+def _digest(cross: Crossfit, own: NDArray[np.bool_]) -> str:
+    """Of all that is learnt from: the table, its splits and folds, the knowledge base, and what is made of them."""
+    rows = cross.rows[own]
+    columns = ["task", "perturbation", "readout", "split", "known"]
+    label = rows["label"].where(rows["known"], "")
+    text = rows[columns].assign(label=label, fold=cross.place[own]).to_csv(index=False)
+    return sha256(f"{FORMAT} {cross.genes.base.version} {sorted(cross.targets.symbols)}\n{text}".encode()).hexdigest()[
+        :24
+    ]
+
+
+def _read(path: Path) -> dict[str, Floats]:
+    """What is kept there; {} where there is nothing, or nothing whole."""
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            return {name: held[name] for name in held.files}
+    except (OSError, ValueError, EOFError, BadZipFile):
+        return {}

@@ -79,18 +79,24 @@ class Votes:
         self._edges = _edges(perturbations, readouts)
 
     def features(
-        self, tables: Mapping[str, Measured], known: NDArray[np.bool_], perturbation: Codes, readout: Codes
+        self,
+        tables: Mapping[str, Measured],
+        known: NDArray[np.bool_],
+        perturbation: Codes,
+        readout: Codes,
+        learnt: dict[str, Floats],
     ) -> dict[str, Floats]:
         """name -> [len(perturbation)] of the asked pairs, whose perturbations are not among the known ones.
 
-        known: [n] which perturbations the tables may speak of.
+        known: [n] which perturbations the tables may speak of. learnt: what takes long and rests on the known ones
+        alone; it is taken from there if it is there, and else put there.
         """
         asked, row = np.unique(perturbation, return_inverse=True)
         from_, local = np.flatnonzero(known), np.cumsum(known) - 1
         found: dict[str, Floats] = {}
         for name, table in tables.items():
             held = table.of(known)
-            for key, block in self._table(name, held, local[held.perturbation], from_, asked).items():
+            for key, block in self._table(name, held, local[held.perturbation], from_, asked, learnt).items():
                 found[f"{key}:{name}"] = block[row, readout] if block.shape[1] > 1 else block[row, 0]
         for place, (left, right) in enumerate(self._pairs):
             cosine = left[perturbation].multiply(right[readout]).sum(axis=1)
@@ -98,7 +104,9 @@ class Votes:
         found["pair:edge"] = np.asarray(self._edges[perturbation, readout], dtype=np.float32).ravel()
         return found
 
-    def _table(self, name: str, held: Measured, place: Codes, known: Codes, asked: Codes) -> dict[str, Floats]:
+    def _table(
+        self, name: str, held: Measured, place: Codes, known: Codes, asked: Codes, learnt: dict[str, Floats]
+    ) -> dict[str, Floats]:
         shape, index = (len(known), self.m), (place, held.readout)
         excess = held.excess(self.m)
         above = csr_array((excess, index), shape=shape)
@@ -110,7 +118,7 @@ class Votes:
             found[f"vote {kernel}"] = total / (weight + WEIGHT)
             if kernel == "mix":
                 found["vote shrunk"], found["vote sum"] = total / (weight + 1.0), total
-                found |= self._smoothed(above, there, known, total / (weight + SMOOTH))
+                found |= self._smoothed(name, above, there, known, total / (weight + SMOOTH), learnt)
         size = np.bincount(place, minlength=len(known)).astype(np.float32)
         strength = np.bincount(place, excess, len(known)).astype(np.float32) / np.maximum(size, 1)
         for kernel in ("mix", "all1", "all2"):
@@ -118,29 +126,43 @@ class Votes:
             found[f"strength {kernel}"] = ((close @ strength) / (close @ (size > 0) + SMOOTH))[:, None].astype(
                 np.float32
             )
-        return found | self._ridges(name, held, asked)
+        return found | self._ridges(name, held, asked, learnt)
 
-    def _smoothed(self, above: csr_array, there: csr_array, known: Codes, asked: Floats) -> dict[str, Floats]:
+    def _smoothed(
+        self,
+        name: str,
+        above: csr_array,
+        there: csr_array,
+        known: Codes,
+        asked: Floats,
+        learnt: dict[str, Floats],
+    ) -> dict[str, Floats]:
         """Votes projected onto the few patterns of response that the known perturbations share, and onto readouts that
         are annotated alike."""
-        close = self.kernels["mix"][np.ix_(known, known)]
-        votes = _times(close, above) / (_times(close, there) + SMOOTH)
-        scale = np.sqrt((votes**2).mean(axis=0)) + 0.02
-        most = min(max(RANKS), *votes.shape)
-        patterns = randomized_svd(votes / scale, n_components=most, n_iter=2, random_state=0)[2]
-        asked = asked / scale
+        if f"{name} patterns" not in learnt:
+            close = self.kernels["mix"][np.ix_(known, known)]
+            votes = _times(close, above) / (_times(close, there) + SMOOTH)
+            learnt[f"{name} scale"] = np.sqrt((votes**2).mean(axis=0)) + 0.02
+            most = min(max(RANKS), *votes.shape)
+            spread = votes / learnt[f"{name} scale"]
+            learnt[f"{name} patterns"] = randomized_svd(spread, n_components=most, n_iter=2, random_state=0)[2]
+        scale, patterns = learnt[f"{name} scale"], learnt[f"{name} patterns"]
+        asked = np.asarray(asked / scale, dtype=np.float32)
         scores = asked @ patterns.T
         found = {f"patterns {rank}": (scores[:, :rank] @ patterns[:rank]) * scale for rank in RANKS}
         found["alike"] = (asked @ self.alike) @ self.alike.T * scale
-        return found
+        return {key: np.asarray(block, dtype=np.float32) for key, block in found.items()}
 
-    def _ridges(self, name: str, held: Measured, asked: Codes) -> dict[str, Floats]:
+    def _ridges(self, name: str, held: Measured, asked: Codes, learnt: dict[str, Floats]) -> dict[str, Floats]:
         used, readout = np.unique(held.readout, return_inverse=True)
         value, noise, where = held.excess(self.m), NOISE[name], self.places
         annotated, found = 0.8 * self.alike[used], {}
 
         def ridge(key: str, d: int, prior: Prior, alike: Floats | None) -> Floats:
-            fitted = bilinear.fit(where[:, :d], len(used), held.perturbation, readout, value, prior, alike)
+            kept = f"{name} {key}"
+            if kept not in learnt:
+                learnt[kept] = bilinear.fit(where[:, :d], len(used), held.perturbation, readout, value, prior, alike)
+            fitted = learnt[kept]
             found[key] = np.zeros((len(asked), self.m), dtype=np.float32)
             found[key][:, used] = where[asked, :d] @ fitted.T
             return fitted
@@ -150,9 +172,9 @@ class Votes:
         fitted = ridge("ridge alike", 100, Prior(0.6, 0.02, noise), annotated)
         # Readouts that responded alike are alike: coordinates of their own, from the fit that annotation has drawn.
         patterns = np.linalg.eigh(fitted.T @ fitted)[1][:, ::-1][:, :LEARNT]
-        learnt = fitted @ patterns
-        learnt /= np.sqrt((learnt**2).sum(axis=1).mean()) + 1e-9
-        both = np.hstack([0.75 * annotated, 0.7 * learnt]).astype(np.float32)
+        theirs = fitted @ patterns
+        theirs /= np.sqrt((theirs**2).sum(axis=1).mean()) + 1e-9
+        both = np.hstack([0.75 * annotated, 0.7 * theirs]).astype(np.float32)
         ridge("ridge learnt", 100, Prior(0.4, 0.02, noise), both)
         return found
 

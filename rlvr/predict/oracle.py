@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from rlvr.evaluation.metrics import ranking
 from rlvr.evaluation.metrics.bootstrap import Clusters, Interval, encode, measure
-from rlvr.oracle import LABELS, Predictions, calibration, kinds, questions
+from rlvr.files import cache_dir
+from rlvr.oracle import LABELS, Predictions, calibration, questions
+from rlvr.oracle import fitted as fitted_oracle
 from rlvr.oracle.crossfit import FOLDS, prepare
 from rlvr.predict.measured import Context
 from rlvr.questions import splits
@@ -75,7 +77,8 @@ def fitted(context: Context, pairs: Pairs) -> Said:
             rows = pairs[task][own].assign(context=context.name)
             parts += questions.asked(rows, task, "predict").values() if len(rows) else []
             tables[task] = pd.concat(parts, ignore_index=True)
-        for task, made in kinds.fit("fitted", prepare(tables, context.base, apart="test")).items():
+        cross = prepare(tables, context.base, apart="test")
+        for task, made in fitted_oracle.of(cross, cache_dir() / "oracle").items():
             table, said = tables[task], made.predictions
             checked = (table["split"] == "validation").to_numpy()
             new = (table["split"] == "test").to_numpy()  # what `questions.asked` calls the pairs

@@ -92,7 +92,7 @@ def test_votes_do_not_see_what_is_asked_about():
     asked = ~known[p]
     votes = Votes(*(Annotated(BASE, held) for held in symbols), np.ones(len(symbols[0]), dtype=np.bool_))
     first, second = (
-        votes.features({"effect": Measured(p, g, table)}, known, p[asked], g[asked])
+        votes.features({"effect": Measured(p, g, table)}, known, p[asked], g[asked], {})
         for table in (value, np.where(asked, 1 - value, value).astype(np.float32))
     )
     assert first.keys() == second.keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 from rlvr.cli import app
 from rlvr.knowledge import KnowledgeBase
 from rlvr.knowledge.facts import Gene
-from rlvr.oracle import calibration
+from rlvr.oracle import bilinear, calibration
 from rlvr.oracle.crossfit import LABELS
 from rlvr.plugins import load
 from rlvr.predict import calls, measured, oracle, predict
@@ -274,6 +275,34 @@ def test_training_perturbations_are_asked_in_parts_that_leave_most_of_the_traini
         assert genes & trained == lacking[part] if part is not None else not genes & trained
     assert sorted(name for _, genes in dealt for name in genes) == sorted(asked["perturbation"])
     assert all(len(held) < 25 for held in lacking.values())
+
+
+def test_a_second_list_is_answered_by_the_fit_that_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(oracle, "cache_dir", lambda: tmp_path)
+    context, fits = measured.find("cd4_il2", BASE), []
+    solve = bilinear.fit
+    monkeypatch.setattr(bilinear, "fit", lambda *given: fits.append(1) or solve(*given))
+
+    def said(genes, context=context):
+        rows = pd.DataFrame({"perturbation": genes, "readout": "IL-2"})
+        return oracle.fitted(context, dict.fromkeys(context.tables, rows))
+
+    first = said(GENES["test"][:5])
+    solved = len(fits)
+    again = said(GENES["test"][3:9])
+    assert solved and len(fits) == solved and again.quality == first.quality
+    for task, p in first.p.items():
+        np.testing.assert_allclose(again.p[task][:2], p[3:], rtol=1e-4)
+    effect = context.tables["effect"]
+    place = effect.index[effect["split"] == "train"][0]
+    other = effect.copy()
+    other.loc[place, "label"] = "no" if effect.loc[place, "label"] == "yes" else "yes"
+    said(GENES["test"][:2], replace(context, tables={**context.tables, "effect": other}))
+    assert len(fits) > solved  # one label else: another fit
+    for path in (tmp_path / "oracle").iterdir():
+        path.write_bytes(path.read_bytes()[:1000])
+    broken = said(GENES["test"][:5])
+    np.testing.assert_allclose(broken.p["effect"], first.p["effect"], rtol=1e-6)
 
 
 def test_names_of_one_gene_are_left_out_together(monkeypatch):
