@@ -25,7 +25,7 @@ import dataclasses
 import json
 import logging
 from abc import abstractmethod
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -62,6 +62,10 @@ class RemoteVerifier(Verifier):
         if isinstance(verdict, Exception):
             raise verdict
         return verdict
+
+
+class Unusable(Exception):
+    """A reply with status 200 that says of itself that the request has failed."""
 
 
 class Client:
@@ -124,8 +128,9 @@ class Client:
         self._cache.write(key, {"reply": reply})
         return reply
 
-    async def send(self, url: str, request: Any) -> Any:
-        """The JSON reply of the service itself; nothing is looked up and nothing kept. Raises as `post` does."""
+    async def send(self, url: str, request: Any, check: Callable[[Any], None] = lambda reply: None) -> Any:
+        """The JSON reply of the service itself; nothing is looked up and nothing kept. check: raises Unusable for a
+        reply that another try may mend. Raises as `post` does, and Unusable."""
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(is_passing),
             wait=wait,
@@ -133,17 +138,19 @@ class Client:
             before_sleep=tenacity.before_sleep_log(log, logging.WARNING),
             reraise=True,
         )
-        reply: Any = await retrying(self._send, url, request)
+        reply: Any = await retrying(self._send, url, request, check)
         return reply
 
-    async def _send(self, url: str, request: Any) -> Any:
+    async def _send(self, url: str, request: Any, check: Callable[[Any], None]) -> Any:
         async with self._slots:
             response = await self._http.post(url, json=request)
         response.raise_for_status()
         try:
-            return json.loads(response.content, parse_constant=_refuse)
+            reply = json.loads(response.content, parse_constant=_refuse)
         except ValueError as error:
             raise ValueError(f"{url} gave no JSON but {response.text[:80]!r}: {error}") from error
+        check(reply)
+        return reply
 
 
 async def together(verdicts: Iterable[Awaitable[Verdict]]) -> Sequence[Verdict]:
@@ -153,10 +160,10 @@ async def together(verdicts: Iterable[Awaitable[Verdict]]) -> Sequence[Verdict]:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether trying again may help: 429, 5xx, a time-out, a broken connection."""
+    """Whether trying again may help: 429, 5xx, a time-out, a broken connection, a reply that speaks of an error."""
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code == 429 or error.response.status_code >= 500
-    return isinstance(error, httpx.TimeoutException | httpx.NetworkError | httpx.RemoteProtocolError)
+    return isinstance(error, httpx.TimeoutException | httpx.NetworkError | httpx.RemoteProtocolError | Unusable)
 
 
 def wait(state: tenacity.RetryCallState) -> float:

@@ -51,6 +51,12 @@ def evaluate(
     key_env: Annotated[str | None, typer.Option(help="The environment variable that holds the server's key.")] = None,
     concurrency: Annotated[int, typer.Option(help="Requests to the server at a time.", min=1)] = 32,
     timeout: Annotated[float, typer.Option(help="Seconds that a request to the server may take.", min=1)] = 600,
+    max_completion_tokens: Annotated[
+        bool, typer.Option("--max-completion-tokens", help="Send the length under this name, not as max_tokens.")
+    ] = False,
+    no_temperature: Annotated[
+        bool, typer.Option("--no-temperature", help="Send none, for models that refuse it.")
+    ] = False,
     completions: Annotated[
         Path | None, typer.Option(help="Saved ones, JSON lines or Parquet: question_id, completion, and sample.")
     ] = None,
@@ -85,7 +91,19 @@ def evaluate(
         raise Error("--backend samples on this machine; leave it out with --server or --completions")
     if partial and not completions:
         raise Error("--partial is about saved completions; name their file with --completions")
-    served = policy.Server(server, asked.model, key_env, concurrency, timeout) if server else None
+    if (max_completion_tokens or no_temperature) and not server:
+        raise Error("--max-completion-tokens and --no-temperature are about a server; name it with --server")
+    served = None
+    if server:
+        served = policy.Server(
+            server,
+            asked.model,
+            key_env,
+            concurrency,
+            timeout,
+            length_key="max_completion_tokens" if max_completion_tokens else "max_tokens",
+            sends_temperature=not no_temperature,
+        )
     if recipe == "suite":
         unused = {"--completions": completions, "--reasoning": reasoning, "--final": final, "--stage": stage}
         given = [name for name, value in unused.items() if value]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from rlvr.evaluation.lengths import max_tokens
 from rlvr.evaluation.subject import Subject
 from rlvr.lenient import lenient
 from rlvr.loading import Templates
-from rlvr.prompts import Template
+from rlvr.prompts import Messages, Template
 from rlvr.questions import panels
 from rlvr.recipe import Budget, Recipe
 from rlvr.rewards.layer import RewardLayer, Row
@@ -130,7 +131,11 @@ class Evaluation:
                     return "tokens"
                 opened = opened or who.open()
                 began = time.monotonic()
-                rows = self._rows(opened, questions[start:end], start, bar.update)
+                rows, broken = self._rows(opened, questions[start:end], start, bar.update)
+                if broken:
+                    if whole := len(rows) // who.samples:
+                        parts.write(Span(start, start + whole), rows, time.monotonic() - began)
+                    raise broken
                 parts.write(Span(start, end), rows, time.monotonic() - began)
                 if tokens is not None:
                     tokens -= sum(self.max_tokens if row["tokens"] is None else row["tokens"] for row in rows)
@@ -146,30 +151,51 @@ class Evaluation:
         questions: Sequence[Question],
         start: int,
         progress: Callable[[int], Any],
-    ) -> list[dict[str, Any]]:
-        """The rows of a chunk, in the order of its questions."""
+    ) -> tuple[list[dict[str, Any]], policy.Broken | None]:
+        """The rows of a chunk, in the order of its questions; where the sampler breaks down, those of the first
+        questions that it has answered, and why."""
+        broken: policy.Broken | None = None
         rows_of: dict[str, list[dict[str, Any]]] = {}
         for task, template in self.templates.items():
             own = [question for question in questions if question.task == task]
             if not own:
                 continue
             rendered = [template.render(question) for question in own]
-            if isinstance(who, policy.SavedCompletions):
-                answered = who.of(own)
-                progress(len(answered))
-            else:
-                answered = who.answer(
-                    rendered,
-                    template.slot_words,
-                    self.max_tokens,
-                    progress,
-                    temperature=self.recipe.evaluation.temperature,
-                    samples=self.recipe.evaluation.samples,
-                    seed=int(sha256(f"{self.recipe.seed}:{start}:{task}".encode()).hexdigest()[:8], 16),
-                )
+            try:
+                answered = self._answers(who, own, rendered, template, start, progress)
+            except policy.Broken as error:
+                broken = error
+                whole = len(error.answered) // self.who.samples
+                own, rendered, answered = own[:whole], rendered[:whole], error.answered[: whole * self.who.samples]
             for question, rows in zip(own, _scored(own, rendered, answered, template, self.layer), strict=True):
                 rows_of[question.id] = rows
-        return [row for question in questions for row in rows_of[question.id]]
+            if broken:
+                break
+        answered_first = list(takewhile(lambda question: question.id in rows_of, questions))
+        return [row for question in answered_first for row in rows_of[question.id]], broken
+
+    def _answers(
+        self,
+        who: policy.Sampler | policy.SavedCompletions,
+        questions: Sequence[Question],
+        rendered: Sequence[Messages],
+        template: Template,
+        start: int,
+        progress: Callable[[int], Any],
+    ) -> list[policy.Answered]:
+        if isinstance(who, policy.SavedCompletions):
+            answered = who.of(questions)
+            progress(len(answered))
+            return answered
+        return who.answer(
+            rendered,
+            template.slot_words,
+            self.max_tokens,
+            progress,
+            temperature=self.recipe.evaluation.temperature,
+            samples=self.recipe.evaluation.samples,
+            seed=int(sha256(f"{self.recipe.seed}:{start}:{template.task}".encode()).hexdigest()[:8], 16),
+        )
 
 
 def _left(total: int, chunk: int, done: Sequence[Span], rank: int, ranks: int) -> list[Span]:
@@ -198,7 +224,7 @@ def _scored(
     layer: RewardLayer,
 ) -> list[list[dict[str, Any]]]:
     """For each question the rows of its samples."""
-    samples = len(answered) // len(asked)
+    samples = len(answered) // max(len(asked), 1)
     repeated = [question for question in asked for _ in range(samples)]
     verdicts: list[Row] = []
     for start in range(0, len(answered), SCORED_AT_ONCE):
@@ -216,6 +242,7 @@ def _scored(
                     "lenient": lenient(answered[k].text, template.answers, question.fields),
                     **verdicts[k],
                     "tokens": answered[k].tokens,
+                    "refused": answered[k].refused,
                     **{f"p/{label}": answered[k].probabilities.get(label) for label in template.slot_words.values()},
                 }
                 for number, k in enumerate(own)

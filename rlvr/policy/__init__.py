@@ -13,12 +13,13 @@ from rlvr.policy.engine import VllmSampler
 from rlvr.policy.local import TransformersSampler, load_base
 from rlvr.policy.saved import SavedCompletions
 from rlvr.policy.server import Server, ServerSampler
-from rlvr.policy.slot import Answered, AnswerSlot, Progress, Sampler
+from rlvr.policy.slot import Answered, AnswerSlot, Broken, Progress, Sampler
 from rlvr.policy.weights import fingerprint, fingerprint_of
 
 __all__ = [
     "AnswerSlot",
     "Answered",
+    "Broken",
     "Progress",
     "Sampler",
     "SavedCompletions",

@@ -7,6 +7,10 @@ A server that tokenizes (`/tokenize`, as vLLM's does) is given token ids, and is
 the log-probabilities of the allowed words: the same tokens as with vLLM in this process. Any other is asked through
 its chat endpoint, and gives answers alone. Probabilities that a server does not give are left out, never made up.
 
+A request that the server refuses (400 and the like: a filter, a prompt that is too long) costs its own row, which
+counts as wrong and says why; where it refuses all of them, that is an error. Where the server breaks down, what it has
+answered until then is kept.
+
 Replies are not kept on disk: behind one name there may be another model tomorrow.
 """
 
@@ -17,27 +21,30 @@ import logging
 import os
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
 
 from rlvr.completions import completion_text, is_finished, turn_text
-from rlvr.policy.slot import Answered, Progress, read_slot, shares, slot_texts, thought_end
+from rlvr.policy.slot import Answered, Broken, Progress, read_slot, shares, slot_texts, thought_end
 from rlvr.prompts import Messages
-from rlvr.remote import Client, is_passing
+from rlvr.remote import Client, Unusable, is_passing
 from rlvr.types import Error
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+REFUSALS = {400, 409, 413, 415, 422, 451}  # of one request; others say that the address, the key or the server is wrong
+PATIENCE = 8  # completions without a word's log-probability before a server is taken to give none
 
 
 @dataclass(frozen=True)
 class Server:
     """Where a model is served. `model`: its name there. `key_env`: the environment variable that holds the key, which
     is sent to this server and written nowhere. `timeout`: seconds of one try; 429, 5xx and time-outs are tried
-    `attempts` times."""
+    `attempts` times. `length_key`: how it calls the most tokens of a completion (some hosted models want
+    max_completion_tokens). `sends_temperature`: False for models that refuse one."""
 
     url: str
     model: str
@@ -45,6 +52,8 @@ class Server:
     concurrency: int = 32
     timeout: float = 600.0
     attempts: int = 5
+    length_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    sends_temperature: bool = True
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -72,7 +81,8 @@ class ServerSampler:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.tokenizes: bool | None = None  # not known yet
-        self.has_shares = True  # until it fails to give one
+        self.has_shares: bool | None = None  # not known yet; False once it has failed to give some PATIENCE times
+        self._without = 0
 
     def answer(
         self,
@@ -85,11 +95,15 @@ class ServerSampler:
         samples: int = 1,
         seed: int = 0,
     ) -> list[Answered]:
-        """See `Sampler`. Errors: a server that still fails after the attempts, or refuses; other requests of the same
-        call are given up with it."""
+        """See `Sampler`. Errors: a server that still fails after the attempts (Broken, with what it has answered), or
+        that refuses every request."""
         seeds = np.random.default_rng(seed).integers(2**31, size=len(prompts) * samples).tolist()
         drawn = [{"seed": own} if temperature else {} for own in seeds]
-        options = {"model": self.server.model, "max_tokens": max_tokens, "temperature": temperature, "top_p": 1.0}
+        options = {"model": self.server.model, self.server.length_key: max_tokens}
+        if self.server.sends_temperature:
+            options |= {"temperature": temperature, "top_p": 1.0}
+        elif temperature != 1.0:
+            log.warning("%s is told no temperature: it samples at its own", self.server.url)
         rows = [messages for messages in prompts for _ in range(samples)]
         asked = [(messages, {**options, **own}) for messages, own in zip(rows, drawn, strict=True)]
         return asyncio.run(self._all(asked, answers, progress))
@@ -104,9 +118,30 @@ class ServerSampler:
                 if not self.tokenizes and answers:
                     log.warning("%s cannot be asked at a forced answer slot: answers only", self.server.url)
             if not self.tokenizes:
-                return await _together(_counted(service.chat(*each), progress) for each in asked)
+                return await self._whole(_counted(service.chat(*each), progress) for each in asked)
             slot = await service.slot(answers)
-            return await _together(_counted(self._at_slot(service, slot, *each), progress) for each in asked)
+            return await self._whole(_counted(self._at_slot(service, slot, *each), progress) for each in asked)
+
+    async def _whole(self, answers: Iterable[Awaitable[Answered]]) -> list[Answered]:
+        """What was answered. A refused request is a row without a completion; anything else that fails is the end."""
+        tasks = [asyncio.ensure_future(answer) for answer in answers]
+        try:
+            pending = set(tasks)
+            while pending and not any(map(_fatal, tasks)):
+                _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+        given: list[Answered] = []
+        for task in tasks:
+            error = None if task.cancelled() or not task.done() else task.exception()
+            if not task.done() or task.cancelled() or (error and not isinstance(error, _Refused)):
+                raise Broken(str(next(filter(None, map(_fatal, tasks)))), given)
+            given.append(Answered("", False, {}, None, str(error)) if error else task.result())
+        refused = [one.refused for one in given if one.refused]
+        if refused and len(refused) == len(given):
+            raise Error(f"{refused[0]} (and so for all {len(given)} requests)")
+        return given
 
     async def _at_slot(
         self, service: _Service, slot: tuple[list[int], dict[int, str]], messages: Messages, options: dict[str, Any]
@@ -114,16 +149,19 @@ class ServerSampler:
         """One completion, and then the slot after its thought."""
         slot_ids, words = slot
         prompt = await service.tokens({"messages": messages, "add_generation_prompt": True})
-        wanted = bool(words) and self.has_shares
+        wanted = bool(words) and self.has_shares is not False
         answered, thought = await service.complete(prompt, options, wanted)
         if not wanted:
             return answered
         found = None if thought is None else await service.at_slot([*prompt, *thought, *slot_ids], list(words))
         if found is not None:
+            self.has_shares = True
             return replace(answered, probabilities=shares(words, found))
-        if self.has_shares:
-            log.warning("%s gives no log-probabilities of the answer words: answers only", self.server.url)
-        self.has_shares = False
+        if not self._without:
+            log.warning("%s gives no log-probabilities of the answer words: answers only, there", self.server.url)
+        self._without += 1
+        if self.has_shares is None and self._without >= PATIENCE:
+            self.has_shares = False
         return answered
 
 
@@ -147,7 +185,7 @@ class _Service:
             return False
         except httpx.TransportError as error:
             self._refuse(error, "tokenize")
-        return isinstance(reply, dict) and _ids(reply.get("tokens")) is not None
+        return isinstance(reply, dict) and bool(_ids(reply.get("tokens")))
 
     async def slot(self, answers: Mapping[str, str]) -> tuple[list[int], dict[int, str]]:
         """As `read_slot`, by the server's tokenizer."""
@@ -209,8 +247,9 @@ class _Service:
 
     async def _send(self, endpoint: str, request: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            reply = await self.client.send(self.server.at(endpoint), {"model": self.server.model, **request})
-        except (httpx.HTTPError, ValueError) as error:
+            asked = {"model": self.server.model, **request}
+            reply = await self.client.send(self.server.at(endpoint), asked, _refuse_errors)
+        except (httpx.HTTPError, ValueError, Unusable) as error:
             self._refuse(error, endpoint)
         return reply if isinstance(reply, dict) else self._strange(endpoint, "object")
 
@@ -232,7 +271,10 @@ class _Service:
                 key = f"the key in {self.server.key_env}" if self.server.key_env else "a request without a key"
                 raise Error(f"{where} refuses {key} ({status}); name the variable that holds it with --key-env")
             tries = f" {self.server.attempts} times" if status == 429 or status >= 500 else ""
-            raise Error(f"{where} answered {status}{tries}{said}") from error
+            message = f"{where} answered {status}{tries}{said}"
+            raise (_Refused if status in REFUSALS else Error)(message) from error
+        if isinstance(error, Unusable):
+            raise _Refused(f"{where} answered 200, {self.server.attempts} times, and {error}") from error
         if isinstance(error, httpx.TimeoutException):
             raise Error(
                 f"{where} gave no answer within {self.server.timeout:g} s, {self.server.attempts} times"
@@ -240,6 +282,22 @@ class _Service:
         if isinstance(error, httpx.HTTPError):
             raise Error(f"{where} cannot be reached: {error or type(error).__name__}") from error
         raise Error(f"{where}: {' '.join(str(error).split())[:200]}") from error
+
+
+class _Refused(Error):
+    """The server would not answer this one request."""
+
+
+def _fatal(task: asyncio.Future[Answered]) -> BaseException | None:
+    """What ends the whole call; None for an answer, or a request that was refused."""
+    error = task.exception() if task.done() and not task.cancelled() else None
+    return None if isinstance(error, _Refused) else error
+
+
+def _refuse_errors(reply: Any) -> None:
+    """Unusable for a body that reports an error under status 200, as some gateways do."""
+    if isinstance(reply, dict) and reply.get("error") and not reply.get("choices"):
+        raise Unusable(f"spoke of an error: {' '.join(str(reply['error']).split())[:200]}")
 
 
 def _answered(text: str, choice: Mapping[str, Any], reply: Mapping[str, Any]) -> Answered:
@@ -257,13 +315,3 @@ async def _counted(answer: Awaitable[T], progress: Progress) -> T:
     found = await answer
     progress(1)
     return found
-
-
-async def _together(answers: Iterable[Awaitable[T]]) -> list[T]:
-    """All at once; when one fails, the rest are given up."""
-    tasks = [asyncio.ensure_future(answer) for answer in answers]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()

@@ -22,12 +22,22 @@ Progress = Callable[[int], None]  # told of so many more completions
 class Answered:
     """One completion. `probabilities` maps each label to its share at the forced slot, and is empty where the task
     has no closed set of labels or the shares cannot be had. `tokens`: how many were sampled, the one that ends the
-    completion among them; None where nobody knows."""
+    completion among them; None where nobody knows. `refused`: why there is no completion, where a server would not give
+    one; it then counts as wrong."""
 
     text: str
     finished: bool
     probabilities: Mapping[str, float]
     tokens: int | None = None
+    refused: str = ""
+
+
+class Broken(Error):
+    """A sampler that fails on the way. answered: the completions of the first prompts, which it has."""
+
+    def __init__(self, message: str, answered: Sequence[Answered]) -> None:
+        super().__init__(message)
+        self.answered = list(answered)
 
 
 class Sampler(Protocol):

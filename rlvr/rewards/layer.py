@@ -48,7 +48,7 @@ RewardFunction = Callable[..., list[float | None]]
 
 OWN_COLUMNS = ("question_id", "task", "completion", "thought", "answer", "finished", "gate", "reward")
 TRAINER_COLUMNS = ("step", "phase", "group", "prompt", "advantage")  # the trainer adds these to a rollout
-EVALUATION_COLUMNS = ("context", "perturbation", "readout", "split", "truth", "lenient", "sample", "tokens")
+EVALUATION_COLUMNS = ("context", "perturbation", "readout", "split", "truth", "lenient", "sample", "tokens", "refused")
 SILENT = ABSTENTIONS - {Reason.NOT_APPLICABLE, Reason.ERROR}
 ENOUGH = 20  # completions that a verifier must have been asked about before its error rate counts
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rlvr import remote
-from rlvr.policy import Server, ServerSampler
+from rlvr.policy import Broken, Server, ServerSampler
 from rlvr.types import Error
 
 ANSWERS = {"up": "rises", "down": "falls"}
@@ -167,7 +167,11 @@ def test_what_passes_is_tried_again(fake: Fake) -> None:
     [
         ([(500, "boom")] * 99, r"answered 500 3 times: 'boom'"),
         ([(429, "")] * 99, r"answered 429 3 times"),
-        ([(400, "this model's maximum context length is 9")], r'answered 400: "this model.s maximum'),
+        ([(400, "this model's maximum context length is 9")] * 9, r'400: "this model.s maximum.*for all 6 requests'),
+        (
+            [(200, '{"error": {"message": "overloaded"}}')] * 99,
+            r"answered 200, 3 times, and spoke of an error: .*overl",
+        ),
         ([(404, "the model `m` does not exist")], r"answered 404.*does not exist"),
     ],
 )
@@ -226,3 +230,59 @@ def test_addresses_and_keys_that_are_refused(monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(Error, match=told) as caught:
             Server(*arguments)
         assert "secret" not in str(caught.value)
+
+
+def test_a_refused_request_costs_its_own_row(fake: Fake) -> None:
+    fake.mode, fake.replies = "hosted", [(400, "content filter")]
+    answered = ask(Server(fake.url, "m", concurrency=1))
+    assert [a.text for a in answered] == ["", *[TEXT] * 5]
+    assert "answered 400: 'content filter'" in answered[0].refused and not answered[0].finished
+    assert {a.refused for a in answered[1:]} == {""}
+
+
+def test_an_error_under_status_200_is_tried_again(fake: Fake) -> None:
+    fake.mode, fake.replies = "hosted", [(200, '{"error": "busy"}'), (200, '{"error": "busy", "choices": null}')]
+    assert [a.text for a in ask(Server(fake.url, "m"))] == [TEXT] * 6
+    assert fake.counts["/v1/chat/completions"] == 8
+
+
+def test_what_was_answered_before_a_breakdown_is_handed_over(fake: Fake) -> None:
+    fake.mode = "hosted"
+    body = {"choices": [{"message": {"content": TEXT}, "finish_reason": "stop"}]}
+    fake.replies = [(200, json.dumps(body))] * 4 + [(500, "gone")] * 99
+    with pytest.raises(Broken, match="answered 500 2 times") as caught:
+        ask(Server(fake.url, "m", concurrency=1, attempts=2))
+    assert [a.text for a in caught.value.answered] == [TEXT] * 4
+
+
+@pytest.mark.parametrize("tokens", [[], None, "ids", [1.5]])
+def test_a_tokenize_that_gives_no_ids_is_none(fake: Fake, tokens: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Handler.reply
+
+    def reply(self: Handler, request: dict[str, Any]) -> tuple[int, str]:
+        return (200, json.dumps({"tokens": tokens})) if self.path == "/tokenize" else plain(self, request)
+
+    monkeypatch.setattr(Handler, "reply", reply)
+    assert [a.text for a in ask(Server(fake.url, "m"))] == [TEXT] * 6
+    assert fake.counts["/v1/chat/completions"] == 6
+
+
+def test_one_missing_probability_costs_its_own_row(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, seen = Handler.reply, iter(range(99))
+
+    def reply(self: Handler, request: dict[str, Any]) -> tuple[int, str]:
+        if "logprob_token_ids" in request and next(seen) == 2:
+            return 200, json.dumps({"choices": [{"text": "up", "logprobs": None}]})
+        return plain(self, request)
+
+    monkeypatch.setattr(Handler, "reply", reply)
+    answered = ask(Server(fake.url, "m", concurrency=1))
+    assert sorted(bool(a.probabilities) for a in answered) == [False, *[True] * 5]
+
+
+def test_hosted_models_may_want_another_length_and_no_temperature(fake: Fake) -> None:
+    fake.mode = "hosted"
+    ask(Server(fake.url, "m", length_key="max_completion_tokens", sends_temperature=False))
+    sent = [request for request in fake.asked if "messages" in request and "max_completion_tokens" in request]
+    assert len(sent) == 6
+    assert not any({"max_tokens", "temperature", "top_p"} & request.keys() for request in sent)
