@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rlvr.evaluation.report.text import Metric, finite, label, lowered, number
+from rlvr.evaluation.report.text import Metric, count, finite, label, lowered, number
 
 STAGES = {"before": "Untrained", "warm_start": "Warm start", "after": "Warm start + GRPO"}
 METRICS = {
@@ -57,7 +57,8 @@ COMPARED = {**STAGES, **{name: label(name) for name in SHORTCUTS}}
 
 @dataclass(frozen=True)
 class Headline:
-    """One sentence of the opening. `answer` is 'Yes', 'No', 'Warning' or, where nothing was measured, ''."""
+    """One sentence of the opening. `answer` is 'Yes', 'No', 'Warning', 'How answers read' or, where nothing was
+    measured, ''."""
 
     answer: str
     text: str
@@ -244,8 +245,25 @@ def _lines(found: Any) -> str:
 
 def headlines(report: Mapping[str, Any]) -> list[Headline]:
     """The opening: the warnings; for each task whether the model beats the best shortcut, and whether it does more
-    than read its evidence. Falls back on the report's own `headline` where nothing was compared."""
-    return [*warnings(report), *_verdicts(report)]
+    than read its evidence; how the answers read. Without a comparison, the report's own `headline`."""
+    return [*warnings(report), *_verdicts(report), *_read(report)]
+
+
+def _read(report: Mapping[str, Any]) -> list[Headline]:
+    """How the last stage's answers read: by the grammar that they were asked for, and as a lenient reader would."""
+    stages = mapping(report.get("readings"))
+    tasks = mapping(stages[list(stages)[-1]]) if stages else {}
+    found = []
+    for task, kept in tasks.items():
+        read = mapping(kept)
+        if not {"strict", "lenient", "cut_off", "empty", "n"} <= read.keys():
+            continue
+        where = f"{task}: " if len(tasks) > 1 else ""
+        found.append(
+            f"{where}right by the strict reading {read['strict']:.1%}, by a lenient one {read['lenient']:.1%}; cut off "
+            f"{read['cut_off']:.1%}, empty {read['empty']:.1%}, of {count(read['n'])} completions"
+        )
+    return [Headline("How answers read", f"{line[:1].upper()}{line[1:]}.") for line in found]
 
 
 def _verdicts(report: Mapping[str, Any]) -> list[Headline]:

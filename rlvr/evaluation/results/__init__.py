@@ -15,7 +15,8 @@ report.json holds, beside what made it (recipe, command, versions, machine, sour
     comparisons         "after - majority" -> task -> {metric: interval with p, p_holm (over tasks), test}
     strata              task -> division -> stratum -> {n, clusters, accuracy, METRIC, gain}, or a "reason"
     evaluations         stage -> evaluations/<stage>.json: hashes of model, adapter and questions, samples, tokens, ...
-    flags               [{flag, task, text}], see rlvr.evaluation.results.checks
+    flags               [{flag, task, text}], see rlvr.evaluation.results.checks and .readings
+    readings            stage -> task -> {n, strict, lenient, parsed, readable, cut_off, empty, refused}
     inconsistencies     lines; anything here is a fault of the machinery, and no number should be trusted before it
     reasoning           tables of rlvr.evaluation.reasoning: name -> rows {name, value, low, high, n, baseline}
     leak, panel, monitors, alarms (RUN/alarms.jsonl), ledger, test_split_uses (how often these questions were used)
@@ -38,7 +39,7 @@ import pandas as pd
 from rlvr import jsonlines
 from rlvr.evaluation import metrics
 from rlvr.evaluation.monitors import monitor
-from rlvr.evaluation.results import checks, rows
+from rlvr.evaluation.results import checks, readings, rows
 from rlvr.evaluation.results.compare import compare_runs
 from rlvr.evaluation.results.headline import headline
 from rlvr.evaluation.results.rows import STAGES
@@ -87,6 +88,7 @@ def assemble(
         line for stage in tables for line in checks.reread(run / "evaluations" / f"{stage}.parquet", by_task, asked)
     ]
     inconsistent += [line for record in records for line in record.inconsistent]
+    read = {stage: readings.readings(run / "evaluations" / f"{stage}.parquet") for stage in tables}
     overlap = overlaps(train, held_out)
     evaluations = {stage: record for stage in tables if (record := rows.record(run, stage)) is not None}
     digest = panels.digest(held_out)
@@ -111,7 +113,12 @@ def assemble(
         "seconds": dict(seconds),
         "headline": " ".join([*(f"{flag['text']}." for flag in first), *merged["sentences"]]),
         "beats_best_shortcut": merged["beats"],
-        "flags": first + [flag for record in records for flag in record.flags],
+        "flags": [
+            *first,
+            *(flag for task, reading in read[last].items() for flag in readings.flags(task, reading)),
+            *(flag for record in records for flag in record.flags),
+        ],
+        "readings": read,
         "inconsistencies": inconsistent + broken,
         "evaluations": evaluations,
         **{stage: _overall(table, recipe) | merged["stages"].get(stage, {}) for stage, table in tables.items()},

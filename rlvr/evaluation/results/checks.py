@@ -3,7 +3,7 @@
 An inconsistency is a fault of the machinery: a verifier that calls an answer right which is not, an answer that the
 strict parser does not read. A flag is a fault of the model, of the split or of the run: each is
 {"flag", "task", "text"}, with the flags copies_majority, format_without_knowledge, leaked_split, unfinished,
-test_split_reused.
+test_split_reused; those of `rlvr.evaluation.results.readings` are lenient_apart, cut_off, empty and refused.
 """
 
 from __future__ import annotations
