@@ -281,7 +281,12 @@ def test_a_second_list_is_answered_by_the_fit_that_is_kept(tmp_path, monkeypatch
     monkeypatch.setattr(oracle, "cache_dir", lambda: tmp_path)
     context, fits = measured.find("cd4_il2", BASE), []
     solve = bilinear.fit
-    monkeypatch.setattr(bilinear, "fit", lambda *given: fits.append(1) or solve(*given))
+
+    def counted(*given):
+        fits.append(1)
+        return solve(*given)
+
+    monkeypatch.setattr(bilinear, "fit", counted)
 
     def said(genes, context=context):
         rows = pd.DataFrame({"perturbation": genes, "readout": "IL-2"})
