@@ -270,6 +270,8 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         path = BUILT_IN / f"{name_or_path}.yaml"
+    elif not path.is_file():
+        raise Error(f"recipe {name_or_path}: {'is a folder' if path.is_dir() else 'no such file'}; name a YAML file")
     if not path.is_file():
         known = sorted(p.stem for p in BUILT_IN.glob("*.yaml"))
         raise Error(f"no recipe {name_or_path!r}{suggest(name_or_path, known)}; known: {', '.join(known)}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from itertools import takewhile
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,12 @@ class Evaluation:
     def max_tokens(self) -> int:
         return max_tokens(self.recipe)
 
+    @property
+    def chunk(self) -> int:
+        """Questions between two saves: at most one rank's share, so that no rank is idle while another asks all."""
+        share = ceil(len(self.questions) / int(PartialState().num_processes))
+        return max(1, min(self.who.chunk, share))
+
     def run(self) -> None:
         """Ranks share the chunks; what an earlier start has answered stays answered.
 
@@ -101,7 +108,7 @@ class Evaluation:
             "data_sha256": _digest(sorted(question.to_json() for question in self.questions)),
             "prompt_sha256": {task: template.digest for task, template in self.templates.items()},
             "verifiers_sha256": _digest([self.recipe.to_dict()["verifiers"], versions, bases]),
-            "chunk": self.who.chunk,
+            "chunk": self.chunk,
             "samples": self.who.samples,
             "temperature": self.recipe.evaluation.temperature,
             "seed": self.recipe.seed,
@@ -112,7 +119,7 @@ class Evaluation:
         """Ask what is left of this rank's chunks; returns what stopped it, if anything did."""
         state, started, who, budget, parts = PartialState(), time.monotonic(), self.who, self.budget, self.parts
         questions = _ordered(self.questions)
-        left = _left(len(questions), who.chunk, parts.spans(), state.process_index, state.num_processes)
+        left = _left(len(questions), self.chunk, parts.spans(), state.process_index, state.num_processes)
         tokens = None if budget.tokens is None else (budget.tokens - parts.tokens()) // state.num_processes
         opened: policy.Sampler | policy.SavedCompletions | None = None
         written = 0

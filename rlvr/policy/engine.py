@@ -14,6 +14,7 @@ from tqdm import tqdm
 from rlvr import models
 from rlvr.completions import is_finished
 from rlvr.policy.adapter import lora_rank
+from rlvr.policy.chat import encode
 from rlvr.policy.slot import Answered, AnswerSlot, Progress, refuse_overlong, shares
 from rlvr.prompts import Messages
 
@@ -54,7 +55,7 @@ class VllmSampler:
 
         tokenizer = self.llm.get_tokenizer()
         slot = AnswerSlot(tokenizer, answers)
-        encoded = [tokenizer.apply_chat_template(p, add_generation_prompt=True, return_dict=False) for p in prompts]
+        encoded = encode(tokenizer, prompts)
         refuse_overlong([len(ids) for ids in encoded], len(slot.ids), max_tokens, self.max_length)
         drawn: Any = SamplingParams(temperature=0, max_tokens=max_tokens)
         if temperature:
@@ -85,7 +86,7 @@ class VllmSampler:
         """Each label's share at the answer slot after a thought that is given."""
         tokenizer = self.llm.get_tokenizer()
         slot = AnswerSlot(tokenizer, answers)
-        encoded = [tokenizer.apply_chat_template(p, add_generation_prompt=True, return_dict=False) for p in prompts]
+        encoded = encode(tokenizer, prompts)
         texts = [[*ids, *slot.encode(thought)] for ids, thought in zip(encoded, thoughts, strict=True)]
         refuse_overlong([len(ids) for ids in texts], len(slot.ids), 1, self.max_length)
         return self._at_slot(texts, slot)

@@ -10,6 +10,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlvr import models
+from rlvr.policy.chat import encode
 from rlvr.policy.slot import Answered, AnswerSlot, Progress, refuse_overlong
 from rlvr.prompts import Messages
 from rlvr.types import Error
@@ -53,9 +54,7 @@ class TransformersSampler:
     ) -> list[Answered]:
         """See `Sampler`. The generator that training draws from is left as it was."""
         slot = AnswerSlot(self.tokenizer, answers)
-        encoded: list[list[int]] = [
-            self.tokenizer.apply_chat_template(p, add_generation_prompt=True, return_dict=False) for p in prompts
-        ]
+        encoded = encode(self.tokenizer, prompts)
         refuse_overlong([len(ids) for ids in encoded], len(slot.ids), max_tokens, self._limit())
         rows = [ids for ids in encoded for _ in range(samples)]
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -81,7 +80,7 @@ class TransformersSampler:
     ) -> list[dict[str, float]]:
         """Each label's share at the answer slot after a thought that is given."""
         tokenizer, slot = self.tokenizer, AnswerSlot(self.tokenizer, answers)
-        encoded = [tokenizer.apply_chat_template(p, add_generation_prompt=True, return_dict=False) for p in prompts]
+        encoded = encode(tokenizer, prompts)
         texts = [[*ids, *slot.encode(t), *slot.ids] for ids, t in zip(encoded, thoughts, strict=True)]
         refuse_overlong([len(ids) for ids in texts], 0, 1, self._limit())
         was_training = self.model.training

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from rlvr.loading import Templates
+from rlvr.policy.chat import encode
 from rlvr.prompts import Messages
 from rlvr.questions.splits import refuse_leak
 from rlvr.recipe import Vllm
@@ -117,6 +118,16 @@ def unfilled_batch(questions: int, batch: Batch) -> str | None:
     return None
 
 
+def sharded_training(environment: Mapping[str, str]) -> str | None:
+    """accelerate's FSDP and DeepSpeed. With accelerate 1.15 ranks above 0 load zeros under FSDP, and the adapter is in
+    shards when it is saved; ZeRO empties weights, and hides gradients from the guard against NaN. environment: as
+    `accelerate launch` sets it."""
+    for variable, name in (("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")):
+        if environment.get(variable, "").lower() in ("true", "1"):
+            return f"{name} is not proven here: a LoRA fits on each GPU; launch with --multi_gpu (rlvr launch RECIPE)"
+    return None
+
+
 def prompt_room(model: Any, vllm: Vllm, config: Any) -> int:
     """Tokens that a prompt may have beside the completion. model: transformers' configuration of the base; config: a
     trl.GRPOConfig."""
@@ -170,6 +181,6 @@ def token_counts(tokenizer: Any, conversations: Mapping[str, Messages], answered
     for start in range(0, len(everything), AT_ONCE):
         names = everything[start : start + AT_ONCE]
         messages = [conversations[name] for name in names]
-        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=not answered, return_dict=False)
+        ids = encode(tokenizer, messages, answered)
         counts |= dict(zip(names, map(len, ids), strict=True))
     return counts

@@ -65,6 +65,7 @@ class Run:
         """This process among others, and TRL's configurations."""
         recipe, cpu = self.recipe, not torch.cuda.is_available()
         refuse_tracker(recipe.report_to)
+        _refuse(checks.sharded_training(os.environ))
         # TRL's own group of processes would come too late to set how long one rank waits for another.
         self.state = PartialState(cpu=cpu, timeout=timedelta(seconds=recipe.grpo.get("ddp_timeout", 1800)))
         if cpu:  # accelerate launch hands each process one thread, whatever the machine has
@@ -116,6 +117,8 @@ class Run:
             self.base_hash = policy.fingerprint(base)
             self.room = checks.prompt_room(base.config, recipe.vllm, self.grpo_config)
             set_seed(recipe.seed)
+            if not getattr(base, "is_quantized", False):  # that is where it belongs already
+                base.to(self.state.device)  # `before` is measured before a trainer would move it
             self.model = policy.add_lora(base, recipe.lora)
         self.imitated: list[dict[str, prompts.Messages]] = []
         if self.sft is not None:

@@ -192,7 +192,7 @@ def test_recipes_and_sources_are_told_apart() -> None:
     for wrong, said in {
         "quickstrat": "'quickstrat' is neither a recipe nor a source, did you mean 'quickstart'",
         "perturbqa:k562": "'perturbqa:k562': write NAME:key=value",
-        "nowhere.yaml": "no recipe 'nowhere.yaml'",
+        "nowhere.yaml": "recipe nowhere.yaml: no such file",
     }.items():
         with pytest.raises(Error, match=said):
             recipe_of([wrong])

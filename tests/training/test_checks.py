@@ -5,16 +5,19 @@ pytest tests/training/test_checks.py
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from transformers import LlamaConfig, LlavaConfig
 
-from rlvr.recipe import Vllm
+from rlvr.recipe import Vllm, load
 from rlvr.training import checks
 from rlvr.training.checks import UNBOUNDED, UNRESUMABLE
+from rlvr.training.run import Run
 from rlvr.training.trainer.batch import Batch
+from rlvr.types import Error
 
 
 def grpo(**options: Any) -> Any:
@@ -85,3 +88,23 @@ def test_scores_critics_and_engines() -> None:
     assert "does not reach a server" in str(checks.engine_conflict(Vllm(True, engine={"seed": 1}), "server"))
     assert checks.server_without_cuda(Vllm(True), "server", cpu=False) is None
     assert checks.missing_vllm(Vllm(False), installed=False) is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({}, None),
+        ({"ACCELERATE_USE_FSDP": "false", "ACCELERATE_USE_DEEPSPEED": "false"}, None),
+        ({"ACCELERATE_USE_FSDP": "true"}, "FSDP is not proven here"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed is not proven here"),
+    ],
+)
+def test_sharded_training_is_refused(environment: dict[str, str], said: str | None) -> None:
+    found = checks.sharded_training(environment)
+    assert found is None if said is None else said in str(found)
+
+
+def test_a_run_under_fsdp_is_refused_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(Error, match="FSDP is not proven here"):
+        Run(load("quickstart", ["model=nowhere", f"output_dir={tmp_path}"]))

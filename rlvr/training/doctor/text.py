@@ -119,9 +119,12 @@ def prompt_opens_the_whole(setup: Setup) -> str | None:
 
 @check(Severity.REFUSE, f"{PULLS}6966", needs=NEEDS)
 def template_leaves_the_thought_open(setup: Setup) -> str | None:
-    """A template that opens <think> itself takes the tag from the completion, which then never parses."""
-    if bad := next((t for t in round_trip(setup) if any(tag in t.prompt_end for tag in TAGS)), None):
-        return f"{bad.question.task}: the chat template itself writes {bad.prompt_end.strip()[-12:]!r}; take it out"
+    """What a template writes of the answer's form is missing in the completion. A thought that it opens is read all the
+    same, but a warm start would open it twice."""
+    tags = TAGS if setup.recipe.sft else TAGS[1:]
+    if bad := next((t for t in round_trip(setup) if any(tag in t.prompt_end for tag in tags)), None):
+        cure = "take it out, or leave out the warm start (sft: {})" if setup.recipe.sft else "take it out"
+        return f"{bad.question.task}: the chat template itself writes {bad.prompt_end.strip()[-12:]!r}; {cure}"
     return None
 
 

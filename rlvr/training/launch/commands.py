@@ -29,11 +29,11 @@ CPUS_PER_GPU = 8
 NOTICE = 300  # seconds between Slurm's SIGTERM and the end, in which a step must end and be saved
 DOCS = "https://huggingface.co/docs"
 SPLIT = "evaluation and the adapter's files have not been seen to work with split weights"
+REFUSED = "train.py refuses it until it is proven"
 UNTESTED = {
-    "fsdp2": f"not run here (on a CPU accelerate trains with DDP and does not say so); {SPLIT}: "
-    f"{DOCS}/trl/distributing_training",
-    "zero2": f"not run here; needs pip install deepspeed: {DOCS}/trl/deepspeed_integration",
-    "zero3": f"not run here; needs pip install deepspeed; {SPLIT}: {DOCS}/trl/deepspeed_integration",
+    "fsdp2": f"{REFUSED}; {SPLIT}: {DOCS}/trl/distributing_training",
+    "zero2": f"{REFUSED}; needs pip install deepspeed: {DOCS}/trl/deepspeed_integration",
+    "zero3": f"{REFUSED}; needs pip install deepspeed; {SPLIT}: {DOCS}/trl/deepspeed_integration",
     "vllm-server": f"not run here, as it needs CUDA on two devices: {DOCS}/trl/vllm_integration",
     "slurm": f"not run here on a cluster: {DOCS}/accelerate/basic_tutorials/launch",
 }
