@@ -1,8 +1,10 @@
 """Genome-wide CRISPR screens: what a knockout or knockdown does to a sorted or surviving fraction of cells.
 
     rlvr data show crispr_screens
+    rlvr data show crispr_screens path=mine.gene_summary.txt readout=CD25 cells="primary human T cells"
 
-The gene-level tables of genedisco (Mehrjou et al., ICLR 2022). Each screen declares what its columns mean; every
+The second is your own screen (rlvr/questions/biology/screen_tables.py says which programs' tables are read). Without a
+path: the gene-level tables of genedisco (Mehrjou et al., ICLR 2022). Each screen declares what its columns mean; every
 statistic becomes a one-sided p for "up" and for "down" in each replicate:
 - MAGeCK RRA (Li et al. 2014): `pos|p-value` is enrichment, `neg|p-value` depletion, already one-sided;
 - MAGeCK MLE (Li et al. 2015): Wald z of beta, > 0 for enrichment (the permutation p of this file would call 28 % of
@@ -20,6 +22,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -29,10 +32,14 @@ from scipy.stats import combine_pvalues, false_discovery_control, norm
 from rlvr import tables
 from rlvr.knowledge import FILES, KnowledgeBase
 from rlvr.questions import splits
+from rlvr.questions.biology import screen_tables
+from rlvr.questions.biology.labels import is_control
+from rlvr.questions.biology.screen_tables import Columns
 from rlvr.questions.evidence import EvidenceSource, build_questions
 from rlvr.source import File
 from rlvr.types import Error, Question
 
+from ._screens import SCREENS, SORTED, Screen
 from ._symbols import current
 from .sample.make_sample import match
 
@@ -43,125 +50,8 @@ QUIET = 0.2  # p above which, in each arm and replicate, a gene counts as doing 
 # The shares and the salt of tcell_cytokines: a gene is in the same split of both, as two screens are the same.
 SHARES = {"train": 0.55, "validation": 0.32, "test": 0.13}
 SALT = "tcell_cytokines"
+ONE_ARM = {"up": {"yes": "enriched", "no": "is not"}, "down": {"yes": "depleted", "no": "is not"}}
 _NO_GENE = re.compile(r"NO-TARGET.*|non-?targeting.*|control.*|hsa-mir-.*|hsa-let-.*", re.I)
-
-
-@dataclass(frozen=True)
-class Replicate:
-    """A file and two of its columns. `down` is "" where only enrichment was scored; for the MLE both are the z."""
-
-    file: File
-    up: str
-    down: str
-
-
-@dataclass(frozen=True)
-class Screen:
-    """gene: column with the symbol. statistic: how a column becomes a one-sided p. guides, least: column with the
-    number of guides, and how few and how many are too few and too many. readout: what "up" means more of; own: the
-    gene whose product that is, which is no question. asked, words: the question in the screen's own words."""
-
-    statistic: Literal["RRA", "MLE", "RSA"]
-    replicates: tuple[Replicate, ...]
-    gene: str
-    separator: str
-    readout: str
-    context: str
-    modality: str
-    asked: str
-    words: Mapping[str, str]
-    own: str = ""
-    guides: str = ""
-    least: tuple[int, int] = (0, 1_000_000)
-
-
-def _file(name: str, digest: str) -> File:
-    member = f"genedisco/datasets/screens/{name}"
-    return File(f"genedisco_screens/{name}", digest, wheel="genedisco==1.0.5", member=member)
-
-
-IL2 = (
-    _file("schmidt_il2_d1.gene_summary.txt", "d74983a627673a96077e04a7a5bce0d1aa66e3c5fb0ca8182a7166ef88522391"),
-    _file("schmidt_il2_d2.gene_summary.txt", "c860efa684b6ac0b44c61bd3c984e05ea7b3b2279726f4ef477611380c6ca9fd"),
-)
-IFNG = (
-    _file("schmidt_ifng_d1.gene_summary.txt", "a294aa3197c8634c3fa9665cd57f5e3451dc5531b54028a0592e6e8b51bb506d"),
-    _file("schmidt_ifng_d2.gene_summary.txt", "f545a6b6a2eb5d28483cb8577b9d7d66857da8279793dd089c314043c4a04c1a"),
-)
-NK = _file(
-    "zhuang_2019_low_selection.gene_summary.txt", "72bbada9e2fc0eddc847ca2accc7e8c19c81d9deaa84334554d86ac49fd81b8c"
-)
-TAU = _file("sanchezetal2021_21days.csv", "9d4e9dbb1158fec379ddd6568918c6c37ff1f53b55200dafd0ac03e28c501301")
-VIRUS = _file("zhu_2021_sarscov2_host_factors.csv", "3d049e391dafb2f6a26bb80b5bef4ff6a69bc06bf1301b78a181515ffa614f27")
-SORTED = {"up": "enriched", "down": "depleted", "none": "neither"}
-
-
-def _cytokine(files: tuple[File, ...], readout: str, own: str, cells: str) -> Screen:
-    return Screen(
-        statistic="RRA",
-        replicates=tuple(Replicate(file, "pos|p-value", "neg|p-value") for file in files),
-        gene="id",
-        separator="\t",
-        readout=readout,
-        context=f"restimulated primary human {cells} T cells",
-        modality="CRISPRi knockdown",
-        asked=f"is the {readout}-high fraction lower, higher or unchanged",
-        words=SORTED,
-        own=own,
-        guides="num",
-        least=(3, 4),
-    )
-
-
-SCREENS = {
-    # Schmidt et al., Science 2022, doi:10.1126/science.abj4008. pos: enriched in cytokine-high cells.
-    "schmidt_il2": _cytokine(IL2, "IL-2", "IL2", "CD4+"),
-    "schmidt_ifng": _cytokine(IFNG, "IFN-gamma", "IFNG", "CD8+"),
-    # Zhuang et al., Front Immunol 2019, doi:10.3389/fimmu.2019.02879. beta > 0: enriched in K562 cells that
-    # survived NK cells (NCR3LG1, the ligand of NKp30, is at +1.06 and +.75; IFNGR2 at -.83 and -.99).
-    "zhuang_nk": Screen(
-        statistic="MLE",
-        replicates=(Replicate(NK, "Rep1|z", "Rep1|z"), Replicate(NK, "Rep2|z", "Rep2|z")),
-        gene="Gene",
-        separator="\t",
-        readout="survival of killing",
-        context="K562 leukaemia cells cultured with primary human NK cells",
-        modality="CRISPR knockout",
-        asked="is the fraction of cells that survive the NK cells lower, higher or unchanged",
-        words=SORTED,
-        guides="sgRNA",
-        least=(4, 6),
-    ),
-    # Sanchez et al., Commun Biol 2021, doi:10.1038/s42003-021-02272-1. RSA_Down: depleted from tau-high, so tau is
-    # lowered (MAPT itself is at -6.3); RSA_Up: tau is raised (TSC2 at -4.7). One replicate, day 21.
-    "sanchez_tau": Screen(
-        statistic="RSA",
-        replicates=(Replicate(TAU, "RSA_Up", "RSA_Down"),),
-        gene="Symbol",
-        separator=",",
-        readout="tau",
-        context="SH-SY5Y neuroblastoma cells",
-        modality="CRISPR knockout",
-        asked="is the tau-high fraction lower, higher or unchanged",
-        words=SORTED,
-        own="MAPT",
-    ),
-    # Zhu et al., Nat Commun 2021, doi:10.1038/s41467-021-21213-4. pos: enriched in cells that survived the virus
-    # (ACE2 comes first). The depleted arm is not in the file.
-    "zhu_sarscov2": Screen(
-        statistic="RRA",
-        replicates=(Replicate(VIRUS, "pos|p-value", ""),),
-        gene="id",
-        separator=",",
-        readout="survival of infection",
-        context="A549 lung cells with ACE2, infected with SARS-CoV-2",
-        modality="CRISPR knockout",
-        asked="does it protect the cells from the virus",
-        words={"yes": "protects", "no": "does not"},
-        guides="num",
-        least=(3, 4),
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -169,7 +59,13 @@ class CrisprScreens(EvidenceSource):
     """Options: screen (schmidt_il2, schmidt_ifng, zhuang_nk, sanchez_tau, zhu_sarscov2), fdr (of a hit), knowledge
     ("upstream", "sample" or the path of a built file), and those of evidence. Hits are asked about, and as many genes
     without effect, each like one hit in annotation; the task is perturbation/response, or perturbation/effect where
-    one arm was scored."""
+    one arm was scored.
+
+    Of your own screen: path, a table of one row a gene; readout, what the cells were sorted or selected for, and cells,
+    in words; modality, in words; enriched, "high" or "low": in which of the sorted cells the table's enrichment is;
+    asked, the question in words, where "is the READOUT-high fraction lower, higher or unchanged" does not say it; and
+    where the columns are not recognised gene, up, down, p, effect, condition (see `screen_tables.Columns`).
+    """
 
     name: ClassVar[str] = "crispr_screens"
     version: ClassVar[str] = "1"
@@ -189,9 +85,26 @@ class CrisprScreens(EvidenceSource):
     screen: str = "sanchez_tau"
     fdr: float = 0.1
     knowledge: str = "upstream"
+    path: str = ""
+    readout: str = ""
+    cells: str = ""
+    modality: str = "CRISPR knockout"
+    enriched: Literal["high", "low"] = "high"
+    asked: str = ""
+    gene: str = ""
+    up: str = ""
+    down: str = ""
+    p: str = ""
+    effect: str = ""
+    condition: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        own = {"readout": self.readout, "cells": self.cells}
+        if self.path and not all(own.values()):
+            raise Error("crispr_screens: your own screen needs `readout` (such as CD25) and `cells`, in words")
+        if not self.path and (given := [name for name, value in own.items() if value]):
+            raise Error(f"crispr_screens: {given[0]} is about your own screen; name its table in `path`")
         if self.screen not in SCREENS:
             raise Error(f"crispr_screens: screen {self.screen!r} is unknown; choose one of {', '.join(SCREENS)}")
         if not 0 < self.fdr < 1:
@@ -203,6 +116,34 @@ class CrisprScreens(EvidenceSource):
         return (*held, *FILES)
 
     @property
+    def _screen(self) -> Screen:
+        if not self.path:
+            return SCREENS[self.screen]
+        return Screen(
+            statistic="RRA",
+            replicates=(),
+            gene="",
+            separator="",
+            readout=self.readout,
+            context=self.cells,
+            modality=self.modality,
+            asked=self.asked or f"is the {self.readout}-high fraction lower, higher or unchanged",
+            words=SORTED,
+            own=KnowledgeBase.open(self.knowledge).resolve(self.readout) or "",
+        )
+
+    @property
+    def _name(self) -> str:
+        """Of the context: the published screen's, or the file's."""
+        return Path(self.path).name.partition(".")[0] if self.path else self.screen
+
+    @property
+    def _one_arm(self) -> str:
+        """up or down, where no other was scored; else ""."""
+        ways = {way for way in ("up", "down") if any(str(c).startswith(f"p_{way}_") for c in self._read[0])}
+        return ways.pop() if len(ways) == 1 else ""
+
+    @property
     def drops(self) -> Mapping[str, int]:
         """Why rows were left out -> how many."""
         return self._read[1]
@@ -212,10 +153,12 @@ class CrisprScreens(EvidenceSource):
         return self._read[2]
 
     def questions(self) -> Iterator[Question]:
-        screen = SCREENS[self.screen]
-        one_arm = not screen.replicates[0].down
+        screen, one_arm = self._screen, self._one_arm
         labels = ("yes", "no") if one_arm else ("none", "up", "down")
         more = {"asked": screen.asked, "words": dict(screen.words)}
+        if self.path and one_arm:
+            way = SORTED[one_arm]
+            more = {"asked": self.asked or f"is it {way} among cells high in {self.readout}", "words": ONE_ARM[one_arm]}
         for question in build_questions(
             self.table(),
             KnowledgeBase.open(self.knowledge).annotations(),
@@ -223,7 +166,7 @@ class CrisprScreens(EvidenceSource):
             source=self.name,
             labels=labels,
             modality=screen.modality,
-            contexts={self.screen: screen.context},
+            contexts={self._name: screen.context},
             **self.shown,
         ):
             truth = {**question.truth, "group": question.fields["perturbation"]}
@@ -231,23 +174,22 @@ class CrisprScreens(EvidenceSource):
 
     def table(self) -> pd.DataFrame:
         """The canonical table: hits, and as many matched genes without effect."""
-        screen = SCREENS[self.screen]
         annotations = KnowledgeBase.open(self.knowledge).annotations()
         labelled = label(self._read[0], self.fdr)
         hits, quiet = (labelled["label"].isin(found).sum() for found in (("up", "down"), ("none",)))
         if not hits or quiet < hits:
             raise Error(
-                f"crispr_screens: {self.screen} has {hits} hits at fdr {self.fdr} and {quiet} genes without effect"
+                f"crispr_screens: {self._name} has {hits} hits at fdr {self.fdr} and {quiet} genes without effect"
             )
         genes = list(labelled.index)
         kept = match(labelled, annotations.annotations(genes), annotations.core(genes))
-        log.info("crispr_screens: %s: %d hits at fdr %s, as many without effect", self.screen, hits, self.fdr)
-        one_arm = {"up": "yes", "none": "no"} if not screen.replicates[0].down else {}
+        log.info("crispr_screens: %s: %d hits at fdr %s, as many without effect", self._name, hits, self.fdr)
+        one_arm = {self._one_arm: "yes", "none": "no"} if self._one_arm else {}
         return pd.DataFrame(
             {
                 "perturbation": kept.index,
-                "readout": screen.readout,
-                "context": self.screen,
+                "readout": self._screen.readout,
+                "context": self._name,
                 "label": kept["label"].replace(one_arm).astype(str),
                 "split": [splits.assign([g], SHARES, salt=SALT)[g] for g in kept.index],
             }
@@ -255,7 +197,13 @@ class CrisprScreens(EvidenceSource):
 
     @cached_property
     def _read(self) -> tuple[pd.DataFrame, Mapping[str, int], Mapping[str, str]]:
-        return read(SCREENS[self.screen], KnowledgeBase.open(self.knowledge), self.screen)
+        if not self.path:
+            return read(SCREENS[self.screen], KnowledgeBase.open(self.knowledge), self.screen)
+        columns = Columns(self.gene, self.up, self.down, self.p, self.effect, self.condition)
+        table = screen_tables.read(Path(self.path), columns)
+        if self.enriched == "low":
+            table = table.rename(columns={"p_up": "p_down", "p_down": "p_up"})
+        return own(table, self._screen, KnowledgeBase.open(self.knowledge), self._name)
 
 
 def read(
@@ -274,7 +222,7 @@ def read(
         tables.require(raw, [screen.gene, *columns, *filter(None, [screen.guides])], str(path))
         symbol = raw[screen.gene].fillna("").astype(str).str.strip()
         kept = _usable(raw, symbol, screen, columns, knowledge, drops, path.name)
-        strange |= knowledge.unresolved(symbol[~symbol.str.fullmatch(_NO_GENE)])
+        strange |= knowledge.unresolved(symbol[~_no_gene(symbol)])
         ways = {f"p_{way}_{n}": (getattr(r, way), way) for n, r in held.items() for way in ("up", "down")}
         parts.append(pd.DataFrame({p: _one_sided(kept[c], screen, way) for p, (c, way) in ways.items() if c}))
     found = pd.concat(parts, axis=1, join="inner").sort_index()
@@ -283,6 +231,22 @@ def read(
         if count:
             log.info("crispr_screens: %s: left out: %d %s", name, count, why)
     return found, {why: count for why, count in drops.items() if count}, strange
+
+
+def own(
+    table: pd.DataFrame, screen: Screen, knowledge: KnowledgeBase, name: str
+) -> tuple[pd.DataFrame, Mapping[str, int], Mapping[str, str]]:
+    """The same of a table that `screen_tables.read` gave."""
+    drops: Counter[str] = Counter()
+    symbol = pd.Series(table.index, dtype=object).astype(str)
+    kept = _usable(table.reset_index(drop=True), symbol, screen, list(table.columns), knowledge, drops, name)
+    strange = knowledge.unresolved(symbol[~_no_gene(symbol)])
+    found = kept.rename(columns=lambda column: f"{column}_1").sort_index()
+    return found, {why: count for why, count in drops.items() if count}, strange
+
+
+def _no_gene(symbol: pd.Series[str]) -> pd.Series[bool]:
+    return symbol.str.fullmatch(_NO_GENE) | symbol.map(is_control)
 
 
 def _usable(
@@ -296,13 +260,13 @@ def _usable(
 ) -> pd.DataFrame:
     """The rows of one gene each, indexed by its current symbol."""
     values = raw[columns].apply(pd.to_numeric, errors="coerce")
-    known = symbol.map(knowledge.resolve).fillna("").astype(str)
-    named = symbol.map(current(symbol, knowledge.resolve)).fillna("").astype(str)
+    known = symbol.map(lambda name: knowledge.read(name).symbol).fillna("").astype(str)
+    named = symbol.map(current(symbol, lambda name: knowledge.read(name).symbol)).fillna("").astype(str)
     guides = raw[screen.guides] if screen.guides else pd.Series(screen.least[0], index=raw.index)
     kept = pd.Series(True, index=raw.index)
     for why, faulty in (
         ("rows whose gene a spreadsheet turned into a date", symbol.str.fullmatch(tables.DATE)),
-        ("controls and microRNAs", symbol.str.fullmatch(_NO_GENE)),
+        ("controls and microRNAs", _no_gene(symbol)),
         ("rows without a number", ~np.isfinite(values).all(axis=1)),
         ("rows with too few or too many guides", ~guides.between(*screen.least)),
         ("rows of a symbol that is there twice", symbol.duplicated(keep=False)),
