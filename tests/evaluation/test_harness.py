@@ -86,6 +86,76 @@ def test_inspect_ai_finds_the_task_by_its_entry_point() -> None:
     assert entry.load().rlvr is not None
 
 
+class Chat(BaseHTTPRequestHandler):
+    """An OpenAI-compatible server that splits the thought off, as reasoning parsers do."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        message = {"role": "assistant", "content": "<answer>higher</answer>", "reasoning_content": "PPIE unchanged."}
+        body = {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": asked["model"],
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
+        }
+        text = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-4o", "openai-api/local/any"])
+def test_inspect_ais_own_providers_work_beside_the_other_harness(
+    model: str, asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`inspect eval rlvr/rlvr --model openai/...`: its provider refuses an `openai` older than it wants."""
+    pytest.importorskip("inspect_ai", reason=NEEDED)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Chat) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{served.server_address[1]}/v1"
+        found = {"OPENAI_API_KEY": "none", "LOCAL_API_KEY": "none", "LOCAL_BASE_URL": url, "OPENAI_BASE_URL": url}
+        found |= {"PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1", "HOME": str(tmp_path)}
+        command = [str(Path(sys.executable).parent / "inspect"), "eval", "rlvr/rlvr", "--model", model]
+        options = [
+            "-T",
+            "overrides=evaluation.questions=3",
+            "--log-dir",
+            str(tmp_path / "logs"),
+            "--log-format",
+            "json",
+        ]
+        if model.startswith("openai/"):
+            options += ["-M", "responses_api=false"]
+        done = subprocess.run(
+            [*command, *options, "--display", "plain"],
+            env={**os.environ, **found},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        served.shutdown()
+    assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
+    (file,) = (tmp_path / "logs").glob("*.json")
+    log = json.loads(file.read_text())
+    assert log["status"] == "success", log.get("error")
+    values = {sample["id"]: sample["scores"]["verdicts"]["value"] for sample in log["samples"]}
+    assert len(values) == 3
+    by_id = {question.id: question for question in asked.questions}
+    text = "<think>PPIE unchanged.</think>\n<answer>higher</answer>"
+    for id, value in values.items():
+        row = asked.layer.score([by_id[id]], [text])[0]
+        assert value["parsed"] == 1.0 and value["label"] == row["label"] and value["mention"] == row["mention"]
+
+
 class Replies(BaseHTTPRequestHandler):
     """An OpenAI-compatible server that streams one completion, always the same."""
 
