@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from rlvr.invisible import printable
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Row = Mapping[str, Any]
-PIPE = 240  # a pipe has no width of its own: give it room, so that a row stays a line
+PIPE = 240  # where no terminal is in sight, a row stays a line
 
 
 def print_rows(rows: Sequence[Row], as_json: bool = False, *, width: int | None = None) -> None:
@@ -29,7 +30,17 @@ def print_rows(rows: Sequence[Row], as_json: bool = False, *, width: int | None 
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(cell(row.get(column)) for column in columns))
-    Console(highlight=False, markup=False, width=width or (None if sys.stdout.isatty() else PIPE)).print(table)
+    Console(highlight=False, markup=False, width=width or _width()).print(table)
+
+
+def _width() -> int | None:
+    """Of the terminal that reads a pipe in the end (`| less`), where the errors still go to it; None: of our own."""
+    if sys.stdout.isatty():
+        return None
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or PIPE
+    except (OSError, ValueError):
+        return PIPE
 
 
 def cell(value: Any) -> str:
