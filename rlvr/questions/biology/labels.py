@@ -28,9 +28,9 @@ FILLERS = "sg g grna grnas sgrna sgrnas rna guide guides cell cells human mouse 
 _CORES, _FILLERS = frozenset(CORES.split()), frozenset(FILLERS.split())
 _PHRASES = frozenset(tuple(phrase.split("-")) for phrase in PHRASES.split())
 _TOKENS = re.compile(r"[A-Za-z]+"), re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # NegCtrl0 is two words, LacZ one
-_GUIDE = re.compile(r"(.+?)[\s_.|:-]+(?:(?:sg|g|grna|sgrna|guide|gd|rep)?[\s_.-]*\d{1,3}|p\d(?:p\d)?)", re.IGNORECASE)
+_GUIDE = re.compile(r"[\s_.|:-](?:(?:sgrna|grna|guide|rep|sg|gd|g)?[\s_.-]?\d{1,3}|p\d(?:p\d)?)$", re.IGNORECASE)
 _LONG = re.compile(r"(.+?)_[+-]_\d+\.\d+-P\d(?:P\d)?")  # of CRISPRi libraries: KLF1_+_12997811.23-P1P2
-_PREFIX = re.compile(r"(?:sg|g)[\s_.-]?(.+)", re.IGNORECASE)
+_PREFIX = re.compile(r"(?:sg|Sg|SG|g)[\s_.-]?(.+)")
 _JOINTS = re.compile(r"--|[+_|,;&/]|\s+")
 
 
@@ -84,9 +84,10 @@ def likely_controls(labels: Collection[str]) -> list[str]:
 
 def _without_guide(label: str, known: Known) -> str | None:
     """The gene of a guide's name (KLF1_sg2, sgKLF1, KLF1-1); None where that is no gene either."""
-    for pattern in (_GUIDE, _PREFIX):
-        if (found := pattern.fullmatch(label)) and known(found[1]):
-            return found[1]
-    nested = _PREFIX.fullmatch(label)
-    inner = _GUIDE.fullmatch(nested[1]) if nested else None
-    return inner[1] if inner and known(inner[1]) else None
+    prefix = _PREFIX.fullmatch(label)
+    for name in (label, prefix[1] if prefix else ""):
+        guide = _GUIDE.search(name)
+        for gene in (name[: guide.start()].rstrip(" _.|:-") if guide else "", name):
+            if gene and gene != label and known(gene):
+                return gene
+    return None
