@@ -89,7 +89,7 @@ def calibrate(
     import pandas as pd
 
     from rlvr import tables
-    from rlvr.oracle import LABELS, calibration, card, importers
+    from rlvr.oracle import LABELS, calibration, card, importers, questions
     from rlvr.questions import splits
     from rlvr.tables import write_parquet
 
@@ -98,6 +98,7 @@ def calibrate(
     given = importers.read(predictions, values, context, layer)
     sources, held = _tables(asked)
     truth = pd.concat([rows[task] for rows in held.values() if task in rows], ignore_index=True)
+    given = questions.renamed(given, truth, str(predictions))
     measured = given.merge(truth, on=tables.KEY)
     known = measured[measured["split"] == "validation"]
     if known.empty:

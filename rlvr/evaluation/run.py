@@ -47,6 +47,7 @@ def evaluate(
     and thoughts on what is shown (rlvr.evaluation.reasoning), which asks some ten times as much."""
     started = time.perf_counter()
     stage = stage or ("after" if adapter else "before")
+    recipe.open_verifiers()  # a mistake in them shows before any data are read
     sources, questions = gather(recipe)
     held_out = select(questions, recipe.evaluation, "test" if final else None)
     by_task = templates(recipe, {question.task for question in questions})

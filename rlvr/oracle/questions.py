@@ -8,6 +8,7 @@ import pandas as pd
 
 from rlvr import tables
 from rlvr.oracle.crossfit import LABELS
+from rlvr.questions.splits.kin import Kin
 from rlvr.types import Error, Question
 
 
@@ -38,6 +39,22 @@ def asked(pairs: pd.DataFrame, task: str, where: str) -> Mapping[str, pd.DataFra
         raise Error(f"{where}: {int(pairs.duplicated(tables.KEY).sum())} pairs come twice; keep one of each")
     rows = pairs[tables.KEY].astype(str).assign(label=LABELS[task][0], split="test")
     return {str(context): held[list(tables.COLUMNS)] for context, held in rows.groupby("context")}
+
+
+def renamed(given: pd.DataFrame, truth: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Predictions under the names that the questions use: an Ensembl id, an old symbol, other capitals are one gene.
+    Errors: two names of one gene in one context."""
+    sides = ("perturbation", "readout")
+    kin = Kin.of({str(name) for table in (given, truth) for side in sides for name in table[side].unique()})
+    found = given.copy()
+    for side in sides:
+        asked = {kin.id(name): name for name in truth[side].unique()}
+        found[side] = given[side].map({name: asked.get(kin.id(name), name) for name in given[side].unique()})
+    twice = found.duplicated(tables.KEY, keep=False)
+    if twice.any():
+        one, other = (", ".join(map(str, given.loc[row, tables.KEY])) for row in found.index[twice][:2])
+        raise Error(f"{where}: two names of one gene: {one} and {other}; keep one")
+    return found
 
 
 def _labels(question: Question) -> dict[str, str]:

@@ -64,6 +64,7 @@ class Run:
     def _configure(self) -> None:
         """This process among others, and TRL's configurations."""
         recipe, cpu = self.recipe, not torch.cuda.is_available()
+        recipe.open_verifiers()  # a mistake in them shows before any data are read
         refuse_tracker(recipe.report_to)
         _refuse(checks.sharded_training(os.environ))
         # TRL's own group of processes would come too late to set how long one rank waits for another.

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlvr.oracle import LABELS, Neighbours, Predictions
+from rlvr.oracle import LABELS, Neighbours, Predictions, questions
 from rlvr.types import Error
 
 HEAD = "context,perturbation,readout"
@@ -157,3 +157,15 @@ def test_a_table_of_one_task_abstains_on_the_other(tmp_path, make_question):
         assert found == [told in (yes, None), told in (up, None)]
         if told is not None:
             assert oracle.coverage([yes, up]) == {"covered": 1, f"predictions of {stem} alone": 1}
+
+
+def test_predictions_are_found_under_any_name_of_a_gene():
+    truth = pd.DataFrame({"context": "k562", "perturbation": ["GRK2", "CD3E"], "readout": ["LCK", "LCK"]})
+    given = truth.assign(perturbation=["ADRBK1", "cd3e"], readout=["LCK", "lck"], p=[0.2, 0.8])
+    found = questions.renamed(given, truth, "mine.csv")
+    assert found[["perturbation", "readout", "p"]].to_numpy().tolist() == [["GRK2", "LCK", 0.2], ["CD3E", "LCK", 0.8]]
+    assert questions.renamed(given.assign(readout="OTHER"), truth, "x")["readout"].tolist() == ["OTHER", "OTHER"]
+    with pytest.raises(
+        Error, match=r"mine.csv: two names of one gene: ADRBK1, LCK, k562 and GRK2, LCK, k562; keep one"
+    ):
+        questions.renamed(pd.concat([given, truth.assign(p=0.5)], ignore_index=True).iloc[[0, 2]], truth, "mine.csv")
