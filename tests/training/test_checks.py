@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 from transformers import LlamaConfig, LlavaConfig
+from trl import GRPOConfig
 
 from rlvr.recipe import Vllm, load
 from rlvr.training import checks
 from rlvr.training.checks import UNBOUNDED, UNRESUMABLE
 from rlvr.training.run import Run
 from rlvr.training.trainer.batch import Batch
+from rlvr.training.trainer.config import checked_config
 from rlvr.types import Error
 
 
@@ -108,3 +110,10 @@ def test_a_run_under_fsdp_is_refused_before_anything_is_loaded(monkeypatch: pyte
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(Error, match="FSDP is not proven here"):
         Run(load("quickstart", ["model=nowhere", f"output_dir={tmp_path}"]))
+
+
+def test_rewards_are_not_scaled_unless_a_recipe_says_so() -> None:
+    hardware = {"use_cpu": True, "bf16": False}
+    fixed = {"output_dir": "unused", "report_to": "none"}
+    assert checked_config(GRPOConfig, "grpo", hardware, fixed).scale_rewards == "none"
+    assert checked_config(GRPOConfig, "grpo", {**hardware, "scale_rewards": "group"}, fixed).scale_rewards == "group"

@@ -140,9 +140,9 @@ def test_cures_are_heard(model: Path) -> None:
     cures = {
         "vllm_samples_untruncated": ["grpo.top_p=0.95"],  # without vLLM there is no ratio to bias
         "long_completions_are_not_masked": [*VLLM, "grpo.vllm_importance_sampling_mode=token_truncate"],
-        "dr_grpo_is_whole": ["grpo.loss_type=dr_grpo"],
+        "dr_grpo_is_whole": ["grpo.loss_type=dr_grpo", "grpo.scale_rewards=none"],
         "loss_ignores_length": ["grpo.loss_type=grpo", "grpo.importance_sampling_level=sequence"],
-        "proper_scores_are_not_scaled": ["verifiers={brier: {weight: 1.0}}"],
+        "proper_scores_are_not_scaled": ["verifiers={brier: {weight: 1.0}}", "grpo.scale_rewards=none"],
         "lora_has_no_dropout": ["lora.lora_dropout=0.05", "grpo.disable_dropout=true"],
         "truncated_completions_are_masked": ["grpo.epsilon_high=0.28", "grpo.mask_truncated_completions=true"],
     }
