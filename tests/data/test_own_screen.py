@@ -85,6 +85,8 @@ def test_bayes_factors_are_of_depletion_alone(tmp_path: Path) -> None:
         ("gene,pvalue,lfc\nA,0.1,2\n", Columns(p="pval", effect="lfc"), "no column 'pval' .*did you mean 'pvalue'"),
         ("gene,pvalue,lfc\nA,0.1,2\n", Columns(p="pvalue"), "`p` and `effect` go together"),
         ("gene,pvalue,lfc\nA,1.7,2\n", Columns(), "column 'pvalue' has 1 values outside"),
+        ("id,neg|p-value,pos|p-value\nA,0.1,-2\n", Columns(), r"column 'pos\|p-value' has 1 values outside"),
+        ("GENE,pval_synth,pval_supp\nA,7,0.1\n", Columns(), "column 'pval_synth' has 1 values outside"),
         ("gene,up\nA,high\n", Columns(up="up"), "column 'up' holds no numbers, such as 'high'"),
         ("Gene,a|z,b|z\nA,1,2\n", Columns(), "several conditions, a, b; name one in `condition`"),
         ("Gene,a|z,b|z\nA,1,2\n", Columns(condition="c"), "no condition 'c'"),

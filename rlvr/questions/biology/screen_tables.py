@@ -111,7 +111,7 @@ def _recognised(
 ) -> dict[str, pd.Series[float]]:
     for up, down in (("pos|p-value", "neg|p-value"), ("pval_supp", "pval_synth")):  # MAGeCK RRA, drugZ
         ways = {
-            way: _numbers(frame, lower[name], path) for way, name in (("p_up", up), ("p_down", down)) if name in lower
+            way: _shares(frame, lower[name], path) for way, name in (("p_up", up), ("p_down", down)) if name in lower
         }
         if ways:
             return ways
